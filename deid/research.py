@@ -1,0 +1,65 @@
+"""`ResearchTables`: the de-identified Parquet tables, by name and patient bucket.
+
+Layout of the sealed folder: `<table>/bucket-000.parquet`. Every row has `patient` (int64, a random
+surrogate). Event tables also have `time` and `known_at` (int64, seconds from the patient's zero,
+facility-local wall clock); rows are sorted by patient, time, known_at. All rows of a patient lie
+in the bucket of the same number in every table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from exports.errors import FhirloomError
+from exports.sealed import CURRENT, Sealed, open_sealed
+
+
+@dataclass(frozen=True)
+class ResearchTables:
+    """A sealed folder of research tables."""
+
+    sealed: Sealed
+
+    @property
+    def buckets(self) -> int:
+        """How many patient buckets each table has."""
+        return int(self.sealed.facts["buckets"])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tables, in alphabetical order."""
+        return tuple(sorted(self.sealed.facts["tables"]))
+
+    @property
+    def schemas(self) -> Mapping[str, pa.Schema]:
+        """Each table's Arrow schema."""
+        return {name: pq.read_schema(self.path(name, 0)) for name in self.names}
+
+    def path(self, table: str, bucket: int) -> Path:
+        """The Parquet file of one table and bucket."""
+        return self.sealed.path / table / f"bucket-{bucket:03d}.parquet"
+
+    def read(self, table: str, bucket: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """One bucket of one table; sorted by patient, time, known_at."""
+        return pq.read_table(self.path(table, bucket), columns=columns)
+
+
+def open_tables(research: Path) -> ResearchTables:
+    """The current research tables below `research`.
+
+    Raises `FhirloomError` (bad-input) where de-identification has not been run.
+    """
+    sealed = open_sealed(research / "tables" / CURRENT)
+    if sealed is None:
+        raise FhirloomError(
+            "bad-input",
+            "There are no research tables",
+            where=str(research / "tables"),
+            fix="Run `fhirloom deid` on this work folder first.",
+        )
+    return ResearchTables(sealed)

@@ -1,0 +1,176 @@
+"""Sealed folders: a stage's output is complete when it is present, and named by what made it.
+
+A stage builds aside, writes a manifest, syncs, and renames into place. The folder's name comes
+from its `key`: the stage, its code version, its spec and the digests of its inputs. The `digest`
+adds the content of every file, so the chain of digests is the lineage. Neither covers wall times.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+MANIFEST: Final = "manifest.json"
+CURRENT: Final = "current"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What determines a stage's output: the same `Stage` over the same bytes gives equal output.
+
+    `inputs` maps a name to the digest of a sealed folder (or file); `spec` is the hash of every
+    declarative file and setting that the stage reads; `version` is raised when its code changes
+    what it writes.
+    """
+
+    name: str
+    version: int
+    inputs: Mapping[str, str]
+    spec: str = ""
+
+    @property
+    def key(self) -> str:
+        """The hash that names the folder, known before any work is done."""
+        return hash_json(
+            {
+                "stage": self.name,
+                "version": self.version,
+                "inputs": dict(self.inputs),
+                "spec": self.spec,
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A complete folder, its manifest read."""
+
+    path: Path
+    key: str
+    digest: str
+    inputs: Mapping[str, str]
+    facts: Mapping[str, Any]
+    fresh: bool = False
+
+
+def hash_json(value: Any) -> str:
+    """SHA-256 of a JSON value in canonical form (sorted keys, no spaces)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def open_sealed(path: Path) -> Sealed | None:
+    """The sealed folder at `path` (a `current` link is followed), or None where there is none."""
+    manifest = path / MANIFEST
+    if not manifest.is_file():
+        return None
+    read = json.loads(manifest.read_text())
+    return Sealed(path.resolve(), read["key"], read["digest"], read["inputs"], read["facts"])
+
+
+def find_sealed(root: Path, stage: Stage) -> Sealed | None:
+    """The folder under `root` that this very stage has sealed before, made current again."""
+    found = open_sealed(root / stage.key[:16])
+    if found is not None:
+        _point_current(root, found.path.name)
+    return found
+
+
+class Draft:
+    """A folder under construction; `facts` end up in the manifest.
+
+    `facts` are part of the digest: counts and settings, never times, paths or values of patients.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.facts: dict[str, Any] = {}
+        self.sealed: Sealed | None = None
+
+    @property
+    def result(self) -> Sealed:
+        """The sealed folder; only to be asked for after the `with` block."""
+        if self.sealed is None:
+            raise RuntimeError("the folder is not sealed yet")
+        return self.sealed
+
+
+@contextmanager
+def sealing(root: Path, stage: Stage, *, mode: int = 0o755) -> Iterator[Draft]:
+    """Build `root/<key>` aside, and rename it into place when the block ends without an error.
+
+    A folder that was left half-built by a killed process is removed first.
+    """
+    root.mkdir(mode=mode, parents=True, exist_ok=True)
+    target, building = root / stage.key[:16], root / f".building-{stage.key[:16]}"
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(mode=mode)
+    draft = Draft(building)
+    try:
+        yield draft
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+    files = {
+        str(file.relative_to(building)): hash_file(file)
+        for file in sorted(building.rglob("*"))
+        if file.is_file()
+    }
+    content = {"key": stage.key, "files": files, "facts": draft.facts}
+    digest = hash_json(content)
+    manifest = {
+        **content,
+        "digest": digest,
+        "stage": stage.name,
+        "version": stage.version,
+        "inputs": dict(stage.inputs),
+        "spec": stage.spec,
+    }
+    (building / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
+    _sync(building)
+    if target.exists():
+        shutil.rmtree(target)
+    building.rename(target)
+    _point_current(root, target.name)
+    _sync_folder(root)
+    draft.sealed = Sealed(
+        target.resolve(), stage.key, digest, dict(stage.inputs), draft.facts, fresh=True
+    )
+
+
+def _point_current(root: Path, name: str) -> None:
+    link = root / f".{CURRENT}-{os.getpid()}"
+    link.unlink(missing_ok=True)
+    link.symlink_to(name)
+    link.replace(root / CURRENT)
+
+
+def _sync(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        elif path.is_dir():
+            _sync_folder(path)
+    _sync_folder(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
