@@ -1,0 +1,190 @@
+"""De-identification by 45 CFR 164.514(b)(2), whole: from the landing zone to proven tables.
+
+Extract, crosswalk, vocabulary, tables, proofs: each step is sealed, and a rerun takes up what is
+there. The tables are written and proven inside the PHI zone; only then do they cross over.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow.parquet as pq
+
+from deid.crosswalk import Crosswalk, crosswalk
+from deid.extract import extract
+from deid.identifiers import identifiers
+from deid.leak_scan import Scan, released_strings, scan
+from deid.oracle import FILE, write_oracle
+from deid.research import ResearchTables
+from deid.rules import Rules, load_rules
+from deid.tables import tables_stage, write_tables
+from deid.vocabulary import Vocabulary, freeze_vocabulary
+from exports.errors import FhirloomError
+from exports.landing import LandingZone
+from exports.progress import Progress, silent
+from exports.sealed import Sealed, find_sealed, hash_json, sealing
+
+DUPLICATE: Final = "duplicate or superseded version"
+
+
+@dataclass(frozen=True)
+class ViewCounts:
+    """What became of the resources that one view read: rows = kept + dropped + quarantined."""
+
+    view: str
+    resource: str
+    rows: int
+    kept: int
+    dropped: Mapping[str, int]
+    quarantined: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One proof over the released tables; `detail` holds no value of a patient."""
+
+    name: str
+    passed: bool
+    detail: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Deidentified:
+    """Released tables, with the counts and proofs that came with them."""
+
+    tables: ResearchTables
+    vocabulary: Vocabulary
+    counts: tuple[ViewCounts, ...]
+    proofs: tuple[Proof, ...]
+    oracle: Path | None
+
+
+def deidentify(
+    landing: LandingZone,
+    work: Path,
+    *,
+    declared: Collection[str],
+    truth: Path | None = None,
+    rules: Rules | None = None,
+    refreeze_vocabulary: bool = False,
+    progress: Progress = silent,
+) -> Deidentified:
+    """De-identify a landing zone into `work/research/tables`.
+
+    `declared` holds the codes and prefixes of the value sets in use; `truth` is the sandbox's.
+    Raises `FhirloomError`: proof-failed where a proof does not hold (nothing is released then, and
+    the detail is in `phi/logs`), bad-input where there is nothing to work on.
+    """
+    phi, research = work / "phi", work / "research"
+    rules = rules or load_rules()
+    extracted = extract(landing, phi, rules, progress=progress)
+    walk = crosswalk(extracted, landing, phi, rules)
+    vocabulary = freeze_vocabulary(
+        extracted, phi, rules, declared=declared, again=refreeze_vocabulary
+    )
+    stage = tables_stage(extracted, walk, vocabulary, rules)
+    sealed = find_sealed(research / "tables", stage)
+    if sealed is None:
+        unproven = phi / "unproven"
+        shutil.rmtree(unproven, ignore_errors=True)
+        unproven.mkdir(mode=0o700)
+        facts = write_tables(
+            unproven, extracted, walk, vocabulary, rules, spill=phi / "spill", progress=progress
+        )
+        proofs = prove(unproven, landing, walk, vocabulary, phi, progress=progress)
+        with sealing(research / "tables", stage) as draft:
+            for table in sorted(unproven.iterdir()):
+                shutil.move(table, draft.path)
+            draft.facts |= facts
+            draft.facts["counts"] = _counts(rules, extracted, facts["outcomes"])
+            draft.facts["proofs"] = proofs
+        shutil.rmtree(unproven)
+        sealed = draft.result
+    oracle = write_oracle(truth, walk, research).path / FILE if truth is not None else None
+    return Deidentified(
+        ResearchTables(sealed),
+        vocabulary,
+        tuple(ViewCounts(**item) for item in sealed.facts["counts"]),
+        tuple(Proof(**item) for item in sealed.facts["proofs"]),
+        oracle,
+    )
+
+
+def prove(
+    folder: Path,
+    landing: LandingZone,
+    walk: Crosswalk,
+    vocabulary: Vocabulary,
+    phi: Path,
+    *,
+    progress: Progress = silent,
+) -> list[dict[str, Any]]:
+    """Run the proofs over tables that are not released yet.
+
+    Returns each proof's name, outcome and detail; raises `FhirloomError` (proof-failed) otherwise.
+    """
+    from deid.second_opinion import opinions
+
+    patients = pq.read_table(walk.patients, columns=["patient_id", "surrogate"])
+    scanned = scan(folder, identifiers(landing, progress=progress), patients, vocabulary.codes)
+    seen = opinions(released_strings(folder, vocabulary.codes))
+    if not scanned.clean or seen:
+        raise _refused(scanned, seen, phi)
+    return [
+        {"name": "leak scan", "passed": True, "detail": scanned.facts()},
+        {
+            "name": "second opinion",
+            "passed": True,
+            "detail": {"strings_scanned": scanned.strings, "strings_suspected": 0},
+        },
+    ]
+
+
+def _refused(scanned: Scan, seen: Mapping[str, set[str]], phi: Path) -> FhirloomError:
+    ref = f"leak-{hash_json(scanned.facts())[:8]}"
+    logs = phi / "logs"
+    logs.mkdir(mode=0o700, exist_ok=True)
+    suspected = [f"{text}: {', '.join(sorted(entities))}" for text, entities in seen.items()]
+    (logs / f"{ref}.log").write_text("\n".join(scanned.values + suspected) + "\n")
+    places = sorted({**scanned.string_hits, **scanned.number_hits})
+    if not scanned.control_found:
+        what = "The leak scan did not find its own negative control"
+    elif places:
+        what = f"Identifiers of the input stand in what was to be released ({'; '.join(places)})"
+    else:
+        what = f"Presidio takes {len(seen)} of the strings to be released for identifiers"
+    return FhirloomError(
+        "proof-failed",
+        what,
+        where="de-identified tables; nothing was released",
+        fix="Correct the view or domain that let it through, or justify an exception.",
+        ref=ref,
+    )
+
+
+def _counts(
+    rules: Rules, extracted: Sealed, outcomes: Mapping[str, Mapping[str, int]]
+) -> list[dict[str, Any]]:
+    counts = []
+    for view in rules.views:
+        read = extracted.facts["views"][view.name]
+        found = dict(outcomes[view.name])
+        kept = found.pop("kept", 0)
+        repeats = read["rows"] - sum(read["quarantined"].values()) - kept - sum(found.values())
+        counts.append(
+            {
+                "view": view.name,
+                "resource": view.view.resource,
+                "rows": read["rows"],
+                "kept": kept,
+                "dropped": dict(
+                    sorted(({**found, DUPLICATE: repeats} if repeats else found).items())
+                ),
+                "quarantined": read["quarantined"],
+            }
+        )
+    return counts

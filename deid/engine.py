@@ -1,0 +1,95 @@
+"""DuckDB, set up for the PHI zone: spills there and nowhere else, loads nothing from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import fsspec
+import pyarrow as pa
+
+from deid.compiler import text
+
+MACROS: Final = """
+CREATE OR REPLACE TEMP MACRO moment(written) AS (
+    CASE length(written)
+        WHEN 4 THEN NULL
+        WHEN 7 THEN NULL
+        ELSE TRY_CAST(left(written, 19) AS TIMESTAMP)
+    END
+);
+CREATE OR REPLACE TEMP MACRO interval_end(written) AS (
+    CASE length(written)
+        WHEN 4 THEN TRY_CAST(written || '-01-01' AS TIMESTAMP) + INTERVAL 1 YEAR
+        WHEN 7 THEN TRY_CAST(written || '-01' AS TIMESTAMP) + INTERVAL 1 MONTH
+        WHEN 10 THEN TRY_CAST(written AS TIMESTAMP) + INTERVAL 1 DAY
+        ELSE TRY_CAST(left(written, 19) AS TIMESTAMP)
+    END
+);
+CREATE OR REPLACE TEMP MACRO plausible(moment) AS (
+    CASE WHEN moment > TIMESTAMP '1900-01-01' AND moment < TIMESTAMP '2200-01-01' THEN moment END
+);
+CREATE OR REPLACE TEMP MACRO whole_years(born, day) AS (
+    year(day) - year(born)
+    - CASE WHEN (month(day), dayofmonth(day)) < (month(born), dayofmonth(born)) THEN 1 ELSE 0 END
+);
+CREATE OR REPLACE TEMP MACRO dotted_icd(code) AS (
+    CASE WHEN length(code) > 3 AND NOT contains(code, '.')
+         THEN left(code, 3) || '.' || substr(code, 4) ELSE code END
+);
+"""
+"""Times are facility-local wall clock: the offset that a FHIR dateTime carries is left off, so that
+daylight saving does not show. `moment` is null for a date without a day (FHIR R4, dateTime);
+`interval_end` is when a date of any precision is over, which is when it was surely known."""
+
+_memory = fsspec.filesystem("memory")
+_numbers = count()
+
+
+def connect(spill: Path | None = None) -> duckdb.DuckDBPyConnection:
+    """A connection with the macros; `spill` is where it may write, memory alone by default."""
+    connection = duckdb.connect(
+        config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+    )
+    if spill is not None:
+        connection.execute(f"SET temp_directory = {text(str(spill))}")
+        connection.execute("SET memory_limit = '2GB'")
+    connection.execute("SET enable_progress_bar = false")
+    connection.register_filesystem(_memory)
+    connection.execute(MACROS)
+    return connection
+
+
+@contextmanager
+def memory_file(content: bytes) -> Iterator[str]:
+    """A file in memory that DuckDB can read, while the block lasts: no PHI on a disk."""
+    path = f"/fhirloom-{next(_numbers)}.ndjson"
+    _memory.pipe_file(path, content)
+    try:
+        yield f"memory://{path}"
+    finally:
+        _memory.rm_file(path)
+
+
+def copy_to(connection: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
+    """Write a query's rows to a Parquet file."""
+    connection.execute(f"COPY ({query}) TO {text(str(path))} (FORMAT parquet, COMPRESSION zstd)")
+
+
+def bind(connection: duckdb.DuckDBPyConnection, tables: Mapping[str, pa.Table | Path]) -> None:
+    """Make Arrow tables and Parquet files known to the connection by name."""
+    for name, table in tables.items():
+        if isinstance(table, Path):
+            source = f"read_parquet({text(str(table))})"
+            connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * FROM {source}")
+        else:
+            connection.register(name, table)
+
+
+def fetch(connection: duckdb.DuckDBPyConnection, query: str, *values: Any) -> pa.Table:
+    """A query's rows as one Arrow table."""
+    return connection.sql(query, params=list(values)).to_arrow_table()

@@ -1,0 +1,94 @@
+"""One patient's research tables, now: the same views, domains and vocabulary as in batch.
+
+The resources of a prefetch become the very rows that an export of them would have become, by the
+same SQL, in memory. Surrogates and the zero point are this call's own: no feature depends on them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from deid.crosswalk import ENCOUNTERS, PATIENTS, assign
+from deid.engine import bind, connect, fetch, memory_file
+from deid.extract import extract_sql, quantity_table
+from deid.rules import Rules
+from deid.tables import located_sql, windows, written_rows_sql
+from deid.vocabulary import Vocabulary
+from exports.errors import FhirloomError
+
+
+@dataclass(frozen=True)
+class LivePatient:
+    """One patient's tables, and `time`: the moment asked about, in seconds from the zero point."""
+
+    tables: Mapping[str, pa.Table]
+    patient: int
+    time: int
+
+
+class LiveReader:
+    """Reads resources of one patient into research tables; keeps its DuckDB connection."""
+
+    def __init__(self, rules: Rules, vocabulary: Vocabulary) -> None:
+        self.rules = rules
+        self.connection = connect()
+        bind(
+            self.connection,
+            {
+                "quantities": quantity_table(rules),
+                "vocabulary": vocabulary.table(),
+                "windows": windows(None),
+                "known_patients": PATIENTS.empty_table(),
+                "known_encounters": ENCOUNTERS.empty_table(),
+            },
+        )
+
+    def read(self, resources: Iterable[Mapping[str, Any]], at: datetime) -> LivePatient:
+        """The tables of the one patient in `resources` at facility wall clock time `at`.
+
+        Raises `FhirloomError` (bad-input) where there is no patient, or more than one, or no dated
+        record up to `at`.
+        """
+        lines: dict[str, list[bytes]] = defaultdict(list)
+        for resource in resources:
+            lines[str(resource.get("resourceType"))].append(orjson.dumps(resource))
+        if len(lines["Patient"]) != 1:
+            raise FhirloomError(
+                "bad-input",
+                f"There are {len(lines['Patient'])} Patient resources, and one is needed",
+                where="the prefetch",
+                fix="Send exactly one patient with the resources that the bundle's prefetch names.",
+            )
+        with ExitStack() as files:
+            for view in self.rules.views:
+                content = b"\n".join(lines[view.view.resource])
+                file = files.enter_context(memory_file(content))
+                rows = fetch(self.connection, extract_sql(view, self.rules, [file]))
+                bind(self.connection, {view.name: rows})
+        assign(self.connection, self.rules, at)
+        timeline = fetch(
+            self.connection,
+            "SELECT surrogate, epoch($1::TIMESTAMP)::BIGINT - epoch(zero)::BIGINT AS time "
+            "FROM patients WHERE begins <= $1 AND ends > $1",
+            at,
+        ).to_pylist()
+        if not timeline:
+            raise FhirloomError(
+                "bad-input",
+                "The patient has no dated record up to the time of the request",
+                where="the prefetch",
+                fix="Send the resources that the bundle's prefetch names, and the right time.",
+            )
+        tables = {
+            view.name: fetch(self.connection, written_rows_sql(f"({located_sql(view)})"))
+            for view in self.rules.views
+        }
+        return LivePatient(tables, timeline[0]["surrogate"], timeline[0]["time"])

@@ -1,0 +1,76 @@
+"""Lines that are good JSON but break a view's typed schema: set apart, and never lost.
+
+DuckDB's reader is strict, because its lenient mode turns what it cannot read into nulls, silently.
+When a file fails, its lines are halved until the ones that fail stand alone.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import duckdb
+
+from deid.compiler import Query, compile_view
+from deid.engine import connect, memory_file
+from deid.rules import ResearchView
+
+REASON: Final = "breaks the view's types"
+BATCH: Final = 4096
+"""Lines tried at once."""
+
+
+def set_apart(view: ResearchView, files: Sequence[str], folder: Path) -> tuple[list[str], int]:
+    """Copies of the files below `folder` without the lines that the view cannot read.
+
+    Returns the copies and how many lines were set apart; those stand in `folder/<view>.bad.ndjson`.
+    """
+    query = compile_view(view.view)
+    copies: list[str] = []
+    apart = 0
+    with connect() as connection, (folder / f"{view.name}.bad.ndjson").open("wb") as bad_lines:
+        for number, file in enumerate(files):
+            copies.append(str(folder / f"{view.name}.{number:04d}.ndjson"))
+            with Path(copies[-1]).open("wb") as good_lines:
+                for lines in _batches(_lines(Path(file))):
+                    for line, good in _judged(connection, query, lines):
+                        (good_lines if good else bad_lines).write(line)
+                        apart += not good
+    return copies, apart
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        for line in file:
+            if line.strip():
+                yield line.rstrip(b"\r\n") + b"\n"
+
+
+def _batches(lines: Iterator[bytes]) -> Iterator[list[bytes]]:
+    while batch := list(islice(lines, BATCH)):
+        yield batch
+
+
+def _judged(
+    connection: duckdb.DuckDBPyConnection, query: Query, lines: Sequence[bytes]
+) -> Iterator[tuple[bytes, bool]]:
+    if _reads(connection, query, lines):
+        yield from ((line, True) for line in lines)
+    elif len(lines) == 1:
+        yield lines[0], False
+    else:
+        half = len(lines) // 2
+        yield from _judged(connection, query, lines[:half])
+        yield from _judged(connection, query, lines[half:])
+
+
+def _reads(connection: duckdb.DuckDBPyConnection, query: Query, lines: Sequence[bytes]) -> bool:
+    with memory_file(b"".join(lines)) as file:
+        try:
+            connection.sql(query.over([file])).to_arrow_table()
+        except duckdb.Error:
+            return False
+    return True

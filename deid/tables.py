@@ -1,0 +1,207 @@
+"""Step 3: the research tables: surrogates for ids, offsets for times, the vocabulary for codes.
+
+Times are whole seconds from the patient's zero. Of each patient only what lies within the observed
+window is kept: up to the export's moment minus the end of the anchor year. So `observed_until` is
+one constant for an anchor year, and the dates that are possible for a patient stay a whole year.
+Patients who are anchored in the export's own year wait for a later export.
+"""
+
+from __future__ import annotations
+
+import shutil
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from deid.compiler import name, text
+from deid.crosswalk import OLDEST_AGE, Crosswalk
+from deid.engine import bind, connect, fetch
+from deid.rules import WRITTEN, DomainColumn, ResearchView, Rules
+from deid.vocabulary import RARE, Vocabulary
+from exports.progress import Progress, silent
+from exports.sealed import Sealed, Stage
+
+VERSION: Final = 1
+BUCKETS: Final = 16
+"""Patient buckets of each table: what is read, sorted and held in memory at once."""
+
+LOCATED: Final = WRITTEN | {"encounter", "own encounter"}
+"""Kinds of columns that a table has besides patient, time and known_at."""
+
+
+def tables_stage(
+    extracted: Sealed, crosswalk: Crosswalk, vocabulary: Vocabulary, rules: Rules
+) -> Stage:
+    """What determines the research tables."""
+    return Stage(
+        "tables",
+        VERSION,
+        {
+            "extract": extracted.digest,
+            "crosswalk": crosswalk.sealed.digest,
+            "vocabulary": vocabulary.digest,
+        },
+        rules.hash,
+    )
+
+
+def write_tables(
+    folder: Path,
+    extracted: Sealed,
+    crosswalk: Crosswalk,
+    vocabulary: Vocabulary,
+    rules: Rules,
+    *,
+    spill: Path,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Write every table by bucket below `folder`; returns the facts of the manifest.
+
+    `spill` is a folder in the PHI zone. Facts: `buckets`, `tables` (rows), and `outcomes`: for each
+    view how many resources were kept, and how many dropped for which reason.
+    """
+    spill.mkdir(mode=0o700, parents=True, exist_ok=True)
+    connection = connect(spill)
+    connection.execute(f"ATTACH {text(str(spill / 'staged.duckdb'))} AS staged")
+    bind(
+        connection,
+        {view.name: extracted.path / f"{view.name}.parquet" for view in rules.views}
+        | {
+            "patients": crosswalk.patients,
+            "encounters": crosswalk.encounters,
+            "vocabulary": vocabulary.table(),
+            "windows": windows(crosswalk.exported),
+        },
+    )
+    rows: dict[str, int] = {}
+    outcomes: dict[str, dict[str, int]] = {}
+    for done, view in enumerate(rules.views):
+        progress(done, len(rules.views), "tables")
+        connection.execute(f"CREATE TABLE staged.rows AS {located_sql(view)}")
+        outcomes[view.name] = _outcomes(connection)
+        rows[view.name] = 0
+        (folder / view.name).mkdir()
+        for bucket in range(BUCKETS):
+            table = fetch(
+                connection, written_rows_sql("staged.rows", f"patient % {BUCKETS} = {bucket}")
+            )
+            rows[view.name] += table.num_rows
+            path = folder / view.name / f"bucket-{bucket:03d}.parquet"
+            pq.write_table(table, path, compression="zstd")
+        connection.execute("DROP TABLE staged.rows")
+    connection.close()
+    shutil.rmtree(spill)
+    progress(len(rules.views), len(rules.views), "tables")
+    return {"buckets": BUCKETS, "tables": rows, "outcomes": outcomes}
+
+
+def windows(exported: datetime | None) -> pa.Table:
+    """`observed_until` (seconds from zero) for every `anchor_year`; without an export, no bound."""
+    years = range(1900, 2200)
+    until = [
+        2**62 if exported is None else int((exported - datetime(year + 1, 1, 1)).total_seconds())
+        for year in years
+    ]
+    return pa.table(
+        {"anchor_year": pa.array(years, pa.int16()), "observed_until": pa.array(until, pa.int64())}
+    )
+
+
+def located_sql(view: ResearchView) -> str:
+    """Rows of a view with surrogates and offsets, and in `dropped` why a row is not kept.
+
+    Expects the extract's tables, `patients`, `encounters`, `vocabulary` and `windows`.
+    """
+    timed, own = view.timed, bool(view.of("own encounter"))
+    late = any(column.argument == "encounter_end" for column in view.of("known_at"))
+    known = "coalesce(r.known, span.ends)" if late else "r.known"
+    moment = "coalesce(r.time, r.known, span.begins)"
+    within = f"AND {moment} >= p.begins AND {moment} < p.ends" if timed else ""
+    time, known_at = _offset("r.time"), f"greatest({_offset(known)}, {_offset('r.time')})"
+    cases = ["WHEN r.dropped IS NOT NULL THEN r.dropped"]
+    if timed:
+        cases += [
+            f"WHEN {moment} IS NULL OR {moment} < p.birth THEN 'no plausible time'",
+            f"WHEN {known} IS NULL THEN 'no time at which it was known'",
+        ]
+    cases += [
+        "WHEN p.surrogate IS NULL THEN 'unknown patient'",
+        "WHEN w.observed_until < 0 THEN 'anchored in the year of the export'",
+    ]
+    if timed:
+        cases.append(f"WHEN {known_at} > w.observed_until THEN 'after the observed window'")
+    if own:
+        cases.append("WHEN e.surrogate IS NULL THEN 'encounter spans the 90th birthday'")
+    picked = ["r.id", f"CASE {' '.join(cases)} END AS dropped", "p.surrogate AS patient"]
+    if timed:
+        picked += [f"{time} AS time", f"{known_at} AS known_at"]
+    else:
+        picked += ["p.anchor_year", "w.observed_until"]
+    picked += [_column(column) for column in view.columns if column.kind in LOCATED]
+    return (
+        f"SELECT DISTINCT {', '.join(picked)} FROM {view.name} AS r "
+        f"LEFT JOIN ({SPANS}) AS span "
+        "ON r.patient_id = span.patient_id AND r.encounter_id = span.encounter_id "
+        f"LEFT JOIN patients AS p ON r.patient_id = p.patient_id {within} "
+        "LEFT JOIN windows AS w USING (anchor_year) "
+        "LEFT JOIN encounters AS e ON r.patient_id = e.patient_id "
+        "AND r.encounter_id = e.encounter_id AND span.begins >= p.begins AND span.begins < p.ends "
+        + ("LEFT JOIN vocabulary AS v ON r.code = v.word" if view.coded else "")
+    )
+
+
+SPANS: Final = (
+    "SELECT patient_id, encounter_id, min(time) FILTER (NOT over) AS begins, "
+    "max(time) FILTER (over) AS ends FROM ("
+    "SELECT patient_id, encounter_id, time, false AS over FROM admission WHERE dropped IS NULL "
+    "UNION ALL "
+    "SELECT patient_id, encounter_id, time, true AS over FROM discharge WHERE dropped IS NULL) "
+    "GROUP BY ALL"
+)
+"""Each encounter's start and end; it belongs to the timeline in which it starts."""
+
+
+def written_rows_sql(rows: str, condition: str = "true") -> str:
+    """The rows that `located_sql` kept, each once, in the order that makes equal files equal."""
+    return (
+        f"SELECT DISTINCT * EXCLUDE (id, dropped) FROM {rows} "
+        f"WHERE dropped IS NULL AND {condition} ORDER BY ALL"
+    )
+
+
+def _column(column: DomainColumn) -> str:
+    raw, output = f"r.{name(column.name)}", name(column.name)
+    match column.kind:
+        case "encounter" | "own encounter":
+            return "e.surrogate AS encounter"
+        case "code":
+            return f"CASE WHEN {raw} IS NOT NULL THEN coalesce(v.word, '{RARE}') END AS {output}"
+        case "offset":
+            kept = f"{raw} >= p.begins AND {raw} < p.ends AND {_offset(raw)} <= w.observed_until"
+            return f"CASE WHEN {kept} THEN {_offset(raw)} END AS {output}"
+        case "age":
+            years = f"whole_years(p.birth, {raw})"
+            old = f"p.begins = p.birth + INTERVAL {OLDEST_AGE} YEAR"
+            age = f"CASE WHEN {old} THEN {OLDEST_AGE} ELSE least({years}, {OLDEST_AGE - 1}) END"
+            return f"({age})::SMALLINT AS {output}"
+        case _:
+            return f"{raw} AS {output}"
+
+
+def _offset(moment: str) -> str:
+    return f"(epoch({moment})::BIGINT - epoch(p.zero)::BIGINT)"
+
+
+def _outcomes(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    """Resources by what became of them; one that yields a kept row is kept."""
+    table = fetch(
+        connection,
+        "SELECT outcome, count(*) AS resources FROM (SELECT id, CASE WHEN bool_or(dropped IS NULL) "
+        "THEN 'kept' ELSE min(dropped) END AS outcome FROM staged.rows GROUP BY id) "
+        "GROUP BY outcome ORDER BY outcome",
+    )
+    return {row["outcome"]: row["resources"] for row in table.to_pylist()}
