@@ -17,7 +17,7 @@ $(VENV)/bin/uv:
 	$(BIN)/pip install --quiet uv
 
 $(READY): $(VENV)/bin/uv requirements.txt pyproject.toml
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.txt
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -1,0 +1,1 @@
+"""FHIR in: the Bulk Data client, the landing zone and the sandbox EHR."""

@@ -1,0 +1,1 @@
+"""From a feature matrix to a calibrated, evaluated, registered ONNX model."""

@@ -1,0 +1,1 @@
+"""The sandbox EHR: a synthetic hospital and the Bulk Data server that serves it."""

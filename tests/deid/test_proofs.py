@@ -1,0 +1,192 @@
+"""The proofs: each is shown to hold, and shown to fail when what it proves is broken."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from deid.deidentify import Deidentified
+from deid.identifiers import Identifier, of_resource
+from deid.leak_scan import Scan, scan
+from deid.rules import load_rules, research_view
+from deid.second_opinion import opinions
+from deid.view import parse_view
+from exports.errors import FhirloomError
+from tests.deid.resources import Deidentify, encounter, observation, patient
+
+STAY = encounter("e1", "2020-03-01T10:00:00-05:00", "2020-03-04T12:00:00-05:00")
+NAMED = patient(
+    name=[{"family": "Hamanová", "given": ["Åsa", "Marie-Louise"]}],
+    identifier=[{"system": "urn:mrn", "value": "00812345"}],
+    address=[{"city": "Springfield", "state": "MA", "postalCode": "01103"}],
+)
+
+
+def passed(done: Deidentified) -> set[str]:
+    return {proof.name for proof in done.proofs if proof.passed}
+
+
+def test_a_clean_run_passes_every_proof_and_finds_its_negative_control(run: Deidentify) -> None:
+    done = run([NAMED, STAY])
+    assert passed(done) == {"leak scan", "second opinion"}
+    assert done.proofs[0].detail["negative_control_found"]
+    assert done.proofs[0].detail["string_hits"] == {}
+
+
+def test_a_leaky_view_releases_nothing_and_the_message_names_no_value(
+    run: Deidentify, tmp_path: Path
+) -> None:
+    rules = load_rules()
+    view = rules.view("patient").view.source
+    leaky = {
+        **view,
+        "select": [
+            *view["select"],
+            {
+                "column": [
+                    {
+                        "name": "nickname",
+                        "path": "name.family.first()",
+                        "tag": [{"name": "fhirloom/domain", "value": "enum: nickname"}],
+                    }
+                ]
+            },
+        ],
+    }
+    enums = {**rules.enums, "nickname": {"Hamanová": "the late HAMANOVÁ"}}
+    others = tuple(item for item in rules.views if item.name != "patient")
+    broken = replace(rules, enums=enums, views=(*others, research_view(parse_view(leaky), enums)))
+    with pytest.raises(FhirloomError) as refused:
+        run([NAMED, STAY], rules=broken)
+    assert refused.value.code == "proof-failed"
+    assert "patient.nickname (class A)" in str(refused.value)
+    assert "hamanov" not in str(refused.value).casefold()
+    work = tmp_path / "work"
+    assert not list((work / "research").rglob("*.parquet"))
+    assert "Hamanová" in (work / "phi" / "logs" / f"{refused.value.ref}.log").read_text()
+
+
+@pytest.fixture
+def released(tmp_path: Path) -> Path:
+    folder = tmp_path / "tables"
+    (folder / "visit").mkdir(parents=True)
+    return folder
+
+
+def scanned(folder: Path, rows: dict[str, list[object]], *found: Identifier) -> Scan:
+    table = pa.table({"patient": pa.array([7] * len(next(iter(rows.values())))), **rows})
+    pq.write_table(table, folder / "visit" / "bucket-000.parquet")
+    patients = pa.table({"patient_id": ["p1"], "surrogate": pa.array([7], pa.int64())})
+    return scan(folder, found, patients, frozenset({"local:smith"}))
+
+
+OWN_NUMBER = Identifier("p1", "H", "00812345")
+NAME = Identifier("p1", "A", "Smith")
+
+
+def test_strings_are_compared_as_whole_tokens_in_one_normal_form(released: Path) -> None:
+    for text, leaks in {
+        "ward SMITH, east": True,
+        "ward Smithson": False,
+        "\N{FULLWIDTH LATIN CAPITAL LETTER S}mith": True,
+        "local:smith": False,  # a code of the vocabulary
+    }.items():
+        assert bool(scanned(released, {"ward": [text]}, NAME, OWN_NUMBER).string_hits) is leaks, (
+            text
+        )
+
+
+def test_a_number_is_held_against_the_patients_own_identifiers(released: Path) -> None:
+    assert scanned(released, {"value": [812345.0]}, OWN_NUMBER).number_hits == {"visit.value": 1}
+    assert scanned(released, {"value": [812346.0]}, OWN_NUMBER).clean
+    someone_elses = Identifier("p2", "H", "812345")
+    assert not scanned(released, {"value": [812345]}, someone_elses, OWN_NUMBER).clean
+    assert not scanned(released, {"value": [812399]}, someone_elses, OWN_NUMBER).number_hits
+    assert not scanned(released, {"value": [-812345]}, OWN_NUMBER).clean
+
+
+def test_digits_hide_behind_no_punctuation(released: Path) -> None:
+    phone = Identifier("p1", "D", "(413) 555-0147")
+    assert not scanned(released, {"ward": ["413.555.0147"]}, phone).clean
+
+
+def test_column_names_and_metadata_are_scanned(released: Path) -> None:
+    assert scanned(released, {"smith": [1]}, NAME, OWN_NUMBER).string_hits == {
+        "metadata of visit (class A)": 1
+    }
+    table = pa.table({"patient": [7], "ward": ["east"]}).replace_schema_metadata({"by": "Smith"})
+    pq.write_table(table, released / "visit" / "bucket-000.parquet")
+    patients = pa.table({"patient_id": ["p1"], "surrogate": pa.array([7], pa.int64())})
+    assert not scan(released, [NAME, OWN_NUMBER], patients, frozenset()).clean
+
+
+def test_without_its_control_a_scan_is_not_clean(released: Path) -> None:
+    assert not scanned(released, {"ward": ["east"]}).clean
+
+
+def test_identifiers_are_found_wherever_they_stand() -> None:
+    resource = observation("o-17", "2020-03-02T08:00:00-05:00") | {
+        "subject": {"reference": "https://ehr.example.org/fhir/Patient/p1", "display": "Åsa H."},
+        "extension": [{"url": "https://ehr.example.org/note", "valueString": "ask Jana Nováková"}],
+        "contained": [{"resourceType": "Patient", "id": "inner", "name": [{"family": "Inner"}]}],
+    }
+    found = {(item.letter, item.value) for item in of_resource(resource)}
+    assert found >= {
+        ("R", "o-17"),
+        ("A", "Åsa H."),
+        ("R", "ask Jana Nováková"),
+        ("A", "Inner"),
+        ("C", "2020-03-02"),
+    }
+    assert {item.patient_id for item in of_resource(resource)} == {"p1"}
+    assert not any("loinc" in value for _, value in found)
+
+
+def test_the_second_opinion_knows_common_identifiers_and_spares_domains() -> None:
+    suspects = ["call 413-555-0147", "jana@example.org", "078-05-1120", "10.1.2.3", "03/04/2020"]
+    assert set(opinions(suspects)) == set(suspects)
+    rules = load_rules()
+    units = [item["unit"] for item in rules.quantities.values()]
+    labels = [label for labels in rules.enums.values() for label in labels.values()]
+    assert opinions([*units, *labels]) == {}
+
+
+@pytest.mark.parametrize(
+    ("column", "why"),
+    [
+        ({"name": "x", "path": "gender"}, "not a closed one"),
+        (
+            {
+                "name": "x",
+                "path": "gender",
+                "tag": [{"name": "fhirloom/domain", "value": "free text"}],
+            },
+            "not a closed one",
+        ),
+        (
+            {
+                "name": "x",
+                "path": "gender",
+                "tag": [{"name": "fhirloom/domain", "value": "enum: nicknames"}],
+            },
+            "does not exist",
+        ),
+    ],
+)
+def test_a_view_with_an_open_column_is_refused(column: dict[str, object], why: str) -> None:
+    rules = load_rules()
+    source = dict(rules.view("patient").view.source)
+    source["select"] = [*source["select"], {"column": [column]}]
+    with pytest.raises(FhirloomError, match=why):
+        research_view(parse_view(source), rules.enums)
+
+
+def test_a_view_that_drops_rows_uncounted_is_refused() -> None:
+    rules = load_rules()
+    source = dict(rules.view("condition").view.source)
+    with pytest.raises(FhirloomError, match="uncounted"):
+        research_view(parse_view({**source, "where": [{"path": "code.exists()"}]}), rules.enums)

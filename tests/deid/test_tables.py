@@ -1,0 +1,175 @@
+"""What the research tables hold, from resources written by hand."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+
+from tests.deid.resources import (
+    Deidentify,
+    condition,
+    encounter,
+    observation,
+    outcome,
+    patient,
+    rows,
+)
+
+DAY = 86_400
+STAY = encounter("e1", "2020-03-01T10:00:00-05:00", "2020-03-04T12:00:00-05:00")
+
+
+def test_times_are_seconds_from_the_first_record_on_the_facilitys_clock(run: Deidentify) -> None:
+    # Daylight saving began on 2020-03-08: the offset changes, the wall clock does not jump.
+    later = observation("o1", "2020-03-15T10:00:00-04:00", issued="2020-03-15T11:30:00-04:00")
+    done = run([patient(), STAY, later])
+    [row] = rows(done, "observation")
+    assert (row["time"], row["known_at"]) == (14 * DAY, 14 * DAY + 5400)
+
+
+def test_a_date_without_time_is_midnight_and_known_at_the_next(run: Deidentify) -> None:
+    done = run([patient(), STAY, condition("c1", recordedDate="2020-03-02")])
+    [row] = rows(done, "condition")
+    assert (row["time"], row["known_at"]) == (14 * 3600, 14 * 3600 + DAY)
+
+
+def test_a_partial_date_has_no_time_and_is_known_when_it_is_over(run: Deidentify) -> None:
+    done = run([patient(), STAY, condition("c1", onsetDateTime="2020-03", recordedDate="2020-03")])
+    [row] = rows(done, "condition")
+    april = datetime(2020, 4, 1) - datetime(2020, 3, 1, 10)
+    assert (row["time"], row["known_at"]) == (None, int(april.total_seconds()))
+
+
+def test_a_condition_without_dates_is_known_at_the_end_of_its_encounter(run: Deidentify) -> None:
+    by_stay = condition("c1", encounter={"reference": "Encounter/e1"})
+    done = run([patient(), STAY, by_stay, condition("c2")])
+    [row] = rows(done, "condition")
+    assert row["known_at"] == 3 * DAY + 2 * 3600
+    assert outcome(done, "condition") == {"kept": 1, "no plausible time": 1}
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "written"),
+    [
+        (1.2, "mg/dL", 1.2),
+        (106.08, "umol/L", 1.2),
+        (1.2, "furlong", None),
+        (1.2, None, None),
+        (99999, "mg/dL", None),
+    ],
+)
+def test_numbers_come_in_one_unit_and_within_range(
+    run: Deidentify, value: float, unit: str | None, written: float | None
+) -> None:
+    quantity = {"value": value} | ({"code": unit} if unit else {})
+    done = run([patient(), STAY, observation("o1", "2020-03-02T08:00:00", valueQuantity=quantity)])
+    [row] = rows(done, "observation")
+    assert row["value"] == (pytest.approx(written, abs=1e-4) if written else None)
+
+
+def test_the_newest_version_counts_even_when_it_withdraws_the_older(run: Deidentify) -> None:
+    old = observation("o1", "2020-03-02T08:00:00", meta={"lastUpdated": "2020-03-02T09:00:00Z"})
+    withdrawn = old | {
+        "status": "entered-in-error",
+        "meta": {"lastUpdated": "2020-03-02T10:00:00+05:00"},
+    }
+    newest = old | {
+        "meta": {"lastUpdated": "2020-03-02T10:00:00Z"},
+        "valueQuantity": {"value": 2.0, "code": "mg/dL"},
+    }
+    done = run([patient(), STAY, newest, old, withdrawn])
+    assert [row["value"] for row in rows(done, "observation")] == [2.0]
+    assert outcome(done, "observation") == {"kept": 1, "duplicate or superseded version": 2}
+    newest["status"] = "entered-in-error"
+    done = run([patient(), STAY, newest, old, withdrawn], name="withdrawn")
+    assert outcome(done, "observation") == {
+        "kept": 0,
+        "entered-in-error": 1,
+        "duplicate or superseded version": 2,
+    }
+
+
+def test_what_lies_after_the_observed_window_is_cut_and_counted(run: Deidentify) -> None:
+    # Exported on 2024-07-03: whole until 07-02, so 1.5 years and a day after the end of 2022.
+    anchored = encounter("a1", "2022-11-01T00:00:00", "2022-11-02T00:00:00")
+    inside = observation("o1", "2024-05-01T00:00:00")
+    outside = observation("o2", "2024-05-02T00:00:01")
+    done = run([patient(), anchored, inside, outside])
+    until = int((datetime(2024, 7, 2) - datetime(2023, 1, 1)).total_seconds())
+    assert rows(done, "patient")[0]["observed_until"] == until
+    assert outcome(done, "observation") == {"kept": 1, "after the observed window": 1}
+
+
+def test_patients_of_the_exports_own_year_wait(run: Deidentify) -> None:
+    fresh = encounter("e9", "2024-02-01T00:00:00", "2024-02-02T00:00:00", who="p2")
+    done = run([patient(), STAY, patient("p2"), fresh])
+    assert outcome(done, "patient") == {"kept": 1, "anchored in the year of the export": 1}
+    assert outcome(done, "admission") == {"kept": 1, "anchored in the year of the export": 1}
+
+
+def test_at_ninety_a_second_timeline_begins_with_its_own_zero(run: Deidentify) -> None:
+    old = patient(birthDate="1930-03-03")
+    before = encounter("e0", "2019-01-01T00:00:00", "2019-01-02T00:00:00")
+    after = encounter("e2", "2021-01-01T00:00:00", "2021-01-02T00:00:00")
+    done = run([old, before, STAY, after])
+    admissions = rows(done, "admission")
+    assert len({row["patient"] for row in admissions}) == 2
+    by_timeline = {row["patient"]: row for row in rows(done, "patient")}
+    spans = sorted(
+        (by_timeline[row["patient"]]["anchor_year"], row["age"], row["time"]) for row in admissions
+    )
+    # STAY began two days before the birthday; its discharge falls after it, so it is dropped,
+    # and the second timeline's zero is that discharge.
+    zero_to_2021 = int((datetime(2021, 1, 1) - datetime(2020, 3, 4, 12)).total_seconds())
+    assert spans == [(2019, 88, 0), (2019, 89, 425 * DAY + 10 * 3600), (2020, 90, zero_to_2021)]
+    assert outcome(done, "discharge") == {"kept": 2, "encounter spans the 90th birthday": 1}
+
+
+def test_codes_are_dotted_shared_or_rare(run: Deidentify) -> None:
+    stays = [
+        encounter(f"e{n}", "2020-03-01T10:00:00", "2020-03-02T10:00:00", who=f"p{n}")
+        for n in range(1, 12)
+    ]
+    shared = [condition(f"s{n}", "J449", f"p{n}", recordedDate="2020-03-01") for n in range(1, 12)]
+    lonely = condition("r", "J45.1", "p1", recordedDate="2020-03-01")
+    declared = condition("d", "I5022", "p1", recordedDate="2020-03-01")
+    done = run([*(patient(f"p{n}") for n in range(1, 12)), *stays, *shared, lonely, declared])
+    codes = [row["code"] for row in rows(done, "condition")]
+    assert sorted(set(codes)) == ["RARE", "icd10cm:I50.22", "icd10cm:J44.9"]
+
+
+def test_a_line_that_breaks_the_types_is_quarantined_and_the_rest_goes_through(
+    run: Deidentify,
+) -> None:
+    broken = observation("bad", "2020-03-02T08:00:00", valueQuantity={"value": "<5", "code": "x"})
+    good = [observation(f"o{n}", "2020-03-02T08:00:00") for n in range(40)]
+    done = run([patient(), STAY, *good[:20], broken, *good[20:]])
+    assert outcome(done, "observation") == {"kept": 40, "breaks the view's types": 1}
+
+
+def test_references_may_be_absolute_or_versioned_and_strangers_are_counted(run: Deidentify) -> None:
+    absolute = observation("o1", "2020-03-02T08:00:00")
+    absolute["subject"] = {"reference": "https://ehr.example.org/fhir/Patient/p1/_history/3"}
+    stranger = observation("o2", "2020-03-02T08:00:00", who="nobody")
+    done = run([patient(), STAY, absolute, stranger])
+    assert outcome(done, "observation") == {"kept": 1, "unknown patient": 1}
+
+
+def test_an_increment_moves_no_surrogate_and_no_zero(run: Deidentify) -> None:
+    first = run([patient(), STAY], exported="2023-07-03T00:00:00")
+    earlier = observation("o1", "2019-12-31T10:00:00")
+    second = run([patient(), STAY, earlier, patient("p2")], name="two")
+    assert {row["patient"] for row in rows(first, "patient")} == {
+        row["patient"] for row in rows(second, "patient")
+    }
+    assert rows(first, "discharge") == rows(second, "discharge")
+    [row] = rows(second, "observation")
+    assert row["time"] == -61 * DAY
+
+
+def test_the_same_crosswalk_gives_the_same_bytes(run: Deidentify) -> None:
+    first = run([patient(), STAY])
+    again = run([patient(), STAY])
+    assert not again.tables.sealed.fresh
+    assert again.tables.sealed.digest == first.tables.sealed.digest

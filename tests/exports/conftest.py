@@ -1,0 +1,143 @@
+"""A small hospital, and a sandbox EHR of it in a thread, whose answers a test can replace."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import uvicorn
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from exports.request import ExportRequest
+from exports.sandbox.app import SandboxEhr
+from exports.sandbox.jobs import Jobs, PreparedFiles
+from exports.sandbox.smart_server import Authorizer
+from exports.sandbox.source import FolderSource
+from exports.smart import SigningKey, read_key
+
+AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
+CLIENT = "test-client"
+
+
+@dataclass
+class Ehr:
+    """A running sandbox: `seen` are the requests so far, `meddle` may answer instead of it."""
+
+    root: str
+    request: ExportRequest
+    key: SigningKey
+    seen: list[tuple[str, str]] = field(default_factory=list)
+    meddle: Callable[[Request], Response | None] = lambda request: None
+
+    def paths(self, method: str, part: str) -> list[str]:
+        """The paths with `part` in them that were asked for by `method`."""
+        return [path for asked, path in self.seen if asked == method and part in path]
+
+
+class _Meddled:
+    def __init__(self, app: ASGIApp, ehr: Ehr) -> None:
+        self._app = app
+        self._ehr = ehr
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope)
+        self._ehr.seen.append((request.method, request.url.path))
+        await (self._ehr.meddle(request) or self._app)(scope, receive, send)
+
+
+def write_rows(path: Path, resource_type: str, ids: range) -> None:
+    rows = [orjson.dumps({"resourceType": resource_type, "id": f"{number}"}) for number in ids]
+    path.write_bytes(gzip.compress(b"\n".join(rows) + b"\n", mtime=0))
+
+
+def write_key(path: Path, private: Any) -> Path:
+    path.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return path
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A registered key of each algorithm, and one that nobody registered."""
+    folder = tmp_path_factory.mktemp("keys")
+    rsa_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return {
+        "ES384": write_key(folder / "ec.pem", ec.generate_private_key(ec.SECP384R1())),
+        "RS384": write_key(folder / "rsa.pem", rsa_key),
+        "stranger": write_key(folder / "other.pem", ec.generate_private_key(ec.SECP384R1())),
+    }
+
+
+@pytest.fixture
+def hospital(tmp_path: Path) -> Path:
+    """A folder with two files of patients, one of observations and one of encounters."""
+    folder = tmp_path / "hospital"
+    folder.mkdir()
+    write_rows(folder / "Patient.0001.ndjson.gz", "Patient", range(60))
+    write_rows(folder / "Patient.0002.ndjson.gz", "Patient", range(60, 100))
+    write_rows(folder / "Observation.0001.ndjson.gz", "Observation", range(1000))
+    write_rows(folder / "Encounter.0001.ndjson.gz", "Encounter", range(300))
+    return folder
+
+
+@pytest.fixture
+def start_ehr(
+    hospital: Path, tmp_path: Path, keys: dict[str, Path]
+) -> Iterator[Callable[..., Ehr]]:
+    """Starts a sandbox EHR of the small hospital; stopped when the test ends."""
+    servers: list[tuple[uvicorn.Server, threading.Thread]] = []
+
+    def start(token_seconds: int = 300) -> Ehr:
+        listener = socket.create_server(("127.0.0.1", 0))
+        root = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        registered = [read_key(keys[name]).public_jwk() for name in ("ES384", "RS384")]
+        source, data = FolderSource(hospital, AS_OF), tmp_path / f"data-{len(servers)}"
+        sandbox = SandboxEhr(
+            source,
+            PreparedFiles(source, data / "files"),
+            Jobs(data / "jobs"),
+            Authorizer({CLIENT: {"keys": registered}}, f"{root}/token", token_seconds),
+            root,
+            retry_after=0,
+        )
+        request = ExportRequest(f"{root}/fhir", client_id=CLIENT, key=keys["ES384"])
+        ehr = Ehr(root, request, read_key(keys["ES384"]))
+        config = uvicorn.Config(
+            _Meddled(sandbox.app, ehr), log_level="critical", lifespan="off", access_log=False
+        )
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        servers.append((server, thread))
+        while not server.started:
+            time.sleep(0.01)
+        return ehr
+
+    yield start
+    for server, thread in servers:
+        server.force_exit = server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def ehr(start_ehr: Callable[..., Ehr]) -> Ehr:
+    """A sandbox EHR of the small hospital."""
+    return start_ehr()
+
+
+@pytest.fixture
+def as_rsa_client(ehr: Ehr, keys: dict[str, Path]) -> ExportRequest:
+    """The same client's request, signed with its RSA key."""
+    return replace(ehr.request, key=keys["RS384"])

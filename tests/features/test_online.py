@@ -1,0 +1,111 @@
+"""The same resource bytes give the same row: live against batch, to the bit."""
+
+from __future__ import annotations
+
+import gzip
+from collections import defaultdict
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow.parquet as pq
+import pytest
+
+from deid.crosswalk import PATIENTS
+from deid.deidentify import deidentify
+from deid.rules import load_rules
+from exports.errors import FhirloomError
+from exports.landing import LandingZone, land_folder
+from exports.sandbox.population import Hospital, write_export
+from exports.sealed import CURRENT
+from features.build import build
+from features.online import OnlineFeatures, prefetched
+from features.prefetch import prefetch_templates
+from features.spec import load_spec
+from features.task import load_task
+from features.valuesets import declared_codes
+
+SPEC = load_spec("readmission")
+
+
+def by_patient(landing: LandingZone) -> dict[str, list[dict[str, Any]]]:
+    found: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    for kind in landing.rows():
+        for path in landing.paths(kind):
+            for line in gzip.decompress(path.read_bytes()).splitlines():
+                resource = orjson.loads(line)
+                subject = resource.get("subject", {}).get("reference", f"Patient/{resource['id']}")
+                found[subject.rsplit("/", 1)[-1]].append(resource)
+    return found
+
+
+def test_hundreds_of_live_rows_equal_the_batch_to_the_bit(tmp_path: Path) -> None:
+    hospital = Hospital(seed=11, patients=120)
+    write_export(hospital, tmp_path / "export", tmp_path / "truth", rows_per_file=5000)
+    landing = land_folder(tmp_path / "export", tmp_path / "phi", transaction_time=hospital.as_of)
+    done = deidentify(landing, tmp_path, declared=declared_codes())
+    matrix = build(done.tables, tmp_path / "research", load_task("readmission_30d"), SPEC)
+    batch = matrix.read()
+    expected = np.column_stack([batch[name].to_numpy() for name in SPEC.names])
+    timelines = {
+        row["surrogate"]: row
+        for row in pq.read_table(
+            tmp_path / "phi" / "crosswalk" / CURRENT / "patients.parquet", schema=PATIENTS
+        ).to_pylist()
+    }
+    resources = by_patient(landing)
+    online = OnlineFeatures(load_rules(), done.vocabulary, SPEC)
+    assert len(batch) > 200
+    for position, event in enumerate(batch.select(["patient", "time"]).to_pylist()):
+        timeline = timelines[event["patient"]]
+        entries = [{"resource": item} for item in resources[timeline["patient_id"]]]
+        # A server sends each resource once, in its newest version.
+        newest = {
+            (item["resource"]["resourceType"], item["resource"]["id"]): item
+            for item in sorted(entries, key=lambda item: item["resource"]["meta"]["lastUpdated"])
+        }
+        bundle = {"resourceType": "Bundle", "entry": list(newest.values())}
+        row = online.row(bundle, timeline["zero"] + timedelta(seconds=event["time"])).features[0]
+        assert row.tobytes() == expected[position].tobytes(), SPEC.names
+
+
+def test_a_request_is_a_prefetch_map_or_a_bundle_and_nothing_else() -> None:
+    patient = {"resourceType": "Patient", "id": "p1"}
+    stay = {"resourceType": "Encounter", "id": "e1"}
+    bundle = {"resourceType": "Bundle", "entry": [{"resource": stay}]}
+    request = {"hook": "encounter-discharge", "prefetch": {"patient": patient, "stays": bundle}}
+    assert list(prefetched(request)) == [patient, stay]
+    assert list(prefetched(bundle)) == [stay]
+    with pytest.raises(FhirloomError, match="Neither a Bundle nor"):
+        list(prefetched(patient))
+
+
+@pytest.mark.parametrize(
+    ("resources", "what"),
+    [
+        ([], "0 Patient resources"),
+        ([{"resourceType": "Patient", "id": "a"}, {"resourceType": "Patient", "id": "b"}], "2 Pa"),
+        ([{"resourceType": "Patient", "id": "a"}], "no dated record"),
+    ],
+)
+def test_a_request_without_one_dated_patient_is_refused(
+    tmp_path: Path, resources: list[dict[str, Any]], what: str
+) -> None:
+    from datetime import datetime
+
+    from deid.vocabulary import Vocabulary
+
+    online = OnlineFeatures(load_rules(), Vocabulary(tmp_path, frozenset()), SPEC)
+    bundle = {"resourceType": "Bundle", "entry": [{"resource": item} for item in resources]}
+    with pytest.raises(FhirloomError, match=what):
+        online.row(bundle, datetime(2024, 5, 1))
+
+
+def test_the_prefetch_asks_for_what_the_features_read_and_no_more() -> None:
+    templates = prefetch_templates(SPEC, load_rules())
+    assert templates["patient"] == "Patient/{{context.patientId}}"
+    assert templates["encounter"] == "Encounter?patient={{context.patientId}}"
+    assert "http://loinc.org|2160-0" in templates["observation"]
+    assert "documentreference" not in templates
