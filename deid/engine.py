@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
@@ -92,4 +93,6 @@ def bind(connection: duckdb.DuckDBPyConnection, tables: Mapping[str, pa.Table | 
 
 def fetch(connection: duckdb.DuckDBPyConnection, query: str, *values: Any) -> pa.Table:
     """A query's rows as one Arrow table."""
-    return connection.sql(query, params=list(values)).to_arrow_table()
+    # DuckDB warns that a relation would save a copy; it would also plan every query twice.
+    with warnings.catch_warnings(action="ignore", category=UserWarning):
+        return connection.execute(query, list(values)).to_arrow_table()

@@ -18,8 +18,8 @@ domains, and how a value gets into them, are SQL in `deid.extract` and `deid.tab
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -101,6 +101,11 @@ class Rules:
     def view(self, name: str) -> ResearchView:
         """The research view of that name."""
         return next(view for view in self.views if view.name == name)
+
+    def only(self, names: Collection[str]) -> Rules:
+        """The same rules with these views alone, and those that place a patient in time."""
+        kept = {*names, "patient", "admission", "discharge"}
+        return replace(self, views=tuple(view for view in self.views if view.name in kept))
 
 
 def load_rules(folder: Path = PACKAGED) -> Rules:

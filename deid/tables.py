@@ -124,8 +124,10 @@ def located_sql(view: ResearchView) -> str:
     time, known_at = _offset("r.time"), f"greatest({_offset(known)}, {_offset('r.time')})"
     cases = ["WHEN r.dropped IS NOT NULL THEN r.dropped"]
     if timed:
+        # An encounter's start or end is a moment, or it is nothing; other rows may have none.
+        needed = "r.time" if own else moment
         cases += [
-            f"WHEN {moment} IS NULL OR {moment} < p.birth THEN 'no plausible time'",
+            f"WHEN {needed} IS NULL OR {moment} < p.birth THEN 'no plausible time'",
             f"WHEN {known} IS NULL THEN 'no time at which it was known'",
         ]
     cases += [

@@ -16,19 +16,26 @@ Ints = NDArray[np.int64]
 
 
 class Rows:
-    """Rows of one view that some index event may see; `time` and `known` are timeline keys."""
+    """Rows of one view that some index event may see; `time` and `known` are timeline keys.
+
+    A row that is not `dated` (its date is partial) has the key of the patient's beginning.
+    """
 
     def __init__(self, table: pa.Table, timeline: Timeline, *, static: bool) -> None:
         self._table = table
         self._categories: dict[str, tuple[Ints, list[str]]] = {}
         kept, rank = timeline.locate(table.column("patient").to_numpy())
+        self.dated = np.ones(len(kept), bool)
         if static:
             self.time = self.known = timeline.always(rank)
         else:
             known = timeline.keys(rank, table.column("known_at").to_numpy()[kept])
             early = known < timeline.ends(rank)
             kept, rank, self.known = kept[early], rank[early], known[early]
-            self.time = timeline.keys(rank, table.column("time").to_numpy()[kept])
+            time = table.column("time")
+            self.dated = time.is_valid().to_numpy()[kept]
+            begun = timeline.keys(rank, time.fill_null(0).to_numpy()[kept])
+            self.time = np.where(self.dated, begun, timeline.always(rank))
         self._kept = kept
 
     def pick(self, codes: ValueSet | None, where: tuple[Membership, ...]) -> Ints:

@@ -5,7 +5,8 @@ What an index event of a patient at time `t` sees are that patient's own rows wi
     known_at < t   (strictly: what becomes known at t itself is not yet known), and
     t - window <= time   (for a feature with a window; `time <= known_at`, hence `time < t`).
 
-Rows of a static view (`patient`) are always seen. Of several rows at the same time the largest
+Rows of a static view (`patient`) are always seen. A row without a time (its date is partial) is
+there only for `count` and `ever` without a window: that it was is known, but not when. Of several rows at the same time the largest
 value is the latest: `last` takes the latest time, then the largest value; `first` the earliest
 time, then the smallest value. Rows without a (finite) value are not there for a feature that reads
 values. `count` and `ever` are 0 where nothing is seen, the others NaN; `slope` is NaN unless rows
@@ -66,7 +67,7 @@ def compute(
         lambda: defaultdict(list)
     )
     for position, feature in enumerate(features):
-        group = (feature.codes, feature.where, feature.value)
+        group = (feature.codes, feature.where, feature.value, _needs_time(feature))
         by_view[feature.view][group].append(position)
     for view, groups in by_view.items():
         rows = Rows(events[view], timeline, static=VIEWS[view].static)
@@ -132,8 +133,14 @@ def _compute_group(
             columns[position, seen.at] = _AGGREGATES[feature.aggregate](seen, timeline, feature)
 
 
+def _needs_time(feature: Feature) -> bool:
+    return feature.window is not None or feature.aggregate not in ("count", "ever")
+
+
 def _series(rows: Rows, feature: Feature) -> _Series:
     picked = rows.pick(feature.codes, feature.where)
+    if _needs_time(feature):
+        picked = picked[rows.dated[picked]]
     if not len(picked):
         return _NOTHING
     time, known = rows.time[picked], rows.known[picked]

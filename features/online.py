@@ -25,7 +25,8 @@ class OnlineFeatures:
     """Feature rows from prefetched resources; keep one for many requests."""
 
     def __init__(self, rules: Rules, vocabulary: Vocabulary, spec: FeatureSpec) -> None:
-        self._reader = LiveReader(rules, vocabulary)
+        read = {feature.view for feature in spec.features}
+        self._reader = LiveReader(rules.only(read), vocabulary)
         self._spec = spec
 
     def row(self, request: Mapping[str, Any], at: datetime) -> FeatureRows:

@@ -6,7 +6,6 @@ observations only the codes that one names. Spec: CDS Hooks 2.0, prefetch templa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 from deid.rules import Rules
@@ -35,7 +34,7 @@ def _template(resource: str, spec: FeatureSpec, rules: Rules) -> str:
     named = [feature.codes for feature in spec.features if feature.view == "observation"]
     if any(codes is None or codes.prefixes for codes in named):
         return query
-    systems: Mapping[str, str] = {short: uri for uri, short in reversed(rules.systems.items())}
+    systems = {short: uri for uri, short in list(rules.systems.items())[::-1]}
     codes = sorted({code for codes in named if codes is not None for code in codes.exact})
     tokens = (code.split(":", 1) for code in codes)
     return f"{query}&code={','.join(f'{systems[system]}|{code}' for system, code in tokens)}"

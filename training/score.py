@@ -6,6 +6,7 @@ Everything comes from the bundle: views, domains, vocabulary, feature spec and g
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,10 +24,10 @@ from training.graph import INPUT, OUTPUT
 
 @dataclass(frozen=True)
 class Score:
-    """`probability` of the label, and the feature row behind it (NaN where unknown)."""
+    """`probability` of the label, and the feature row behind it (None where unknown)."""
 
     probability: float
-    features: Mapping[str, float]
+    features: Mapping[str, float | None]
 
 
 class Scorer:
@@ -49,5 +50,5 @@ class Scorer:
         """
         row = self._features.row(request, at).features
         [probability] = self._session.run([OUTPUT], {INPUT: row})[0]
-        values = (float(value) for value in row[0])
+        values = (None if math.isnan(value) else float(value) for value in row[0])
         return Score(float(probability), dict(zip(self.spec.names, values, strict=True)))

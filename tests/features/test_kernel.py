@@ -59,12 +59,17 @@ HOURS = st.sampled_from((-30, 0, 6, 12, 18, 24, 47, 48, 49, 54, 60, 102))
 
 
 def events(values: st.SearchStrategy[float], patients: Sequence[int]) -> st.SearchStrategy[Rows]:
-    """Rows whose times tie often, and which often become known later than they happened."""
+    """Rows whose times tie often, which often become known later, and of which some have none."""
 
     def rows(**columns: st.SearchStrategy[Any]) -> st.SearchStrategy[list[dict[str, Any]]]:
-        timed = st.tuples(HOURS, st.sampled_from((0, 0, 1, 48)), st.fixed_dictionaries(columns))
-        row = timed.map(lambda t: {"time": t[0] * HOUR, "known_at": (t[0] + t[1]) * HOUR, **t[2]})
+        lag = st.sampled_from((0, 0, 0, 1, 1, 48, None))
+        row = st.tuples(HOURS, lag, st.fixed_dictionaries(columns)).map(timed)
         return st.lists(row, max_size=20)
+
+    def timed(drawn: tuple[int, int | None, dict[str, Any]]) -> dict[str, Any]:
+        hour, lag, columns = drawn
+        time = None if lag is None else hour * HOUR
+        return {"time": time, "known_at": (hour + (lag or 0)) * HOUR, **columns}
 
     patient = st.sampled_from(patients)
     code = st.sampled_from(("loinc:2160-0",) * 4 + ("icd10cm:I50.9", "icd10cm:I5", "RARE", None))
@@ -107,6 +112,8 @@ def reference(rows: Rows, patient: int, t: int, feature: Feature) -> float | Fra
     seen = [row for row in rows[feature.view] if row["patient"] == patient]
     if not VIEWS[feature.view].static:
         seen = [row for row in seen if row["known_at"] < t]
+    if feature.window is not None or feature.aggregate not in ("count", "ever"):
+        seen = [row for row in seen if row.get("time", t) is not None]
     if feature.window is not None:
         seen = [row for row in seen if t - feature.window <= row["time"]]
     if feature.codes is not None:
@@ -181,7 +188,11 @@ def test_the_zero_of_a_patients_times_does_not_matter(
     shifted = {
         view: [
             row
-            | {key: row[key] + shifts[row["patient"]] for key in ("time", "known_at") if key in row}
+            | {
+                key: row[key] + shifts[row["patient"]]
+                for key in ("time", "known_at")
+                if row.get(key) is not None
+            }
             for row in listed
         ]
         for view, listed in rows.items()
@@ -273,3 +284,12 @@ def test_chunked_and_dictionary_columns_read_the_same(encoded: bool, tables_of: 
     count = feature("observation", "count", None, codes=CODES)
     index = Index(np.array([1]), np.array([10]))
     assert compute({"observation": table}, index, [count])[0, 0] == 2
+
+
+def test_zero_has_one_sign(tables_of: TablesOf) -> None:
+    last = feature("observation", "last", None, value="value")
+    index = Index(np.array([1]), np.array([10]))
+    zeros = [{"patient": 1, "time": 1, "known_at": 1, "value": value} for value in (0.0, -0.0)]
+    for rows in (zeros, zeros[::-1]):
+        row = compute(tables_of({"observation": rows}), index, [last])
+        assert not np.signbit(row[0, 0])
