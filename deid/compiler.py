@@ -268,6 +268,8 @@ class _Compiler:
     def filtered(self, value: _Value, criteria: Node) -> _Value:
         if not value.many:
             kept = self.condition(criteria, value)
+            if not value.sql:  # the resource itself: it is there, but no column holds it
+                return _Value(f"CASE WHEN {kept} THEN true END", many=False)
             return _Value(f"CASE WHEN {kept} THEN {value.sql} END", many=False, schema=value.schema)
         item = f"item{next(self.fresh)}"
         kept = self.condition(criteria, _Value(item, many=False, schema=value.schema))
