@@ -19,9 +19,10 @@ from deid.extract import extract
 from deid.identifiers import identifiers
 from deid.leak_scan import Scan, released_strings, scan
 from deid.oracle import FILE, write_oracle
-from deid.research import ResearchTables
+from deid.research import RULES, ResearchTables
 from deid.rules import Rules, load_rules
 from deid.tables import tables_stage, write_tables
+from deid.vocabulary import FILE as VOCABULARY_FILE
 from deid.vocabulary import Vocabulary, freeze_vocabulary
 from exports.errors import FhirloomError
 from exports.landing import LandingZone
@@ -99,8 +100,14 @@ def deidentify(
         with sealing(research / "tables", stage) as draft:
             for table in sorted(unproven.iterdir()):
                 shutil.move(table, draft.path)
+            shutil.copyfile(vocabulary.path, draft.path / VOCABULARY_FILE)
+            for part in ("views", "domains"):
+                shutil.copytree(rules.folder / part, draft.path / RULES / part)
             draft.facts |= facts
-            draft.facts["counts"] = _counts(rules, extracted, facts["outcomes"])
+            draft.facts["counts"] = [
+                *_counts(rules, extracted, facts["outcomes"]),
+                *_unread(rules, landing),
+            ]
             draft.facts["proofs"] = proofs
         shutil.rmtree(unproven)
         sealed = draft.result
@@ -188,3 +195,13 @@ def _counts(
             }
         )
     return counts
+
+
+def _unread(rules: Rules, landing: LandingZone) -> list[dict[str, Any]]:
+    """The resources of the types that no view reads: landed, and dropped as a whole."""
+    read = {view.view.resource for view in rules.views}
+    dropped = {
+        f"no view of {kind}": rows for kind, rows in landing.rows().items() if kind not in read
+    }
+    counts = {"view": "no view", "resource": "", "rows": sum(dropped.values()), "kept": 0}
+    return [{**counts, "dropped": dropped, "quarantined": {}}] if dropped else []

@@ -3,7 +3,8 @@
 Layout of the sealed folder: `<table>/bucket-000.parquet`. Every row has `patient` (int64, a random
 surrogate). Event tables also have `time` and `known_at` (int64, seconds from the patient's zero,
 facility-local wall clock); rows are sorted by patient, time, known_at. All rows of a patient lie
-in the bucket of the same number in every table.
+in the bucket of the same number in every table. Beside the tables lie the views and domains (in
+`rules/`) and the vocabulary (`vocabulary.json`) that made them.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from exports.errors import FhirloomError
 from exports.sealed import CURRENT, Sealed, open_sealed
+
+RULES: Final = "rules"
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ What an index event of a patient at time `t` sees are that patient's own rows wi
     t - window <= time   (for a feature with a window; `time <= known_at`, hence `time < t`).
 
 Rows of a static view (`patient`) are always seen. A row without a time (its date is partial) is
-there only for `count` and `ever` without a window: that it was is known, but not when. Of several rows at the same time the largest
-value is the latest: `last` takes the latest time, then the largest value; `first` the earliest
-time, then the smallest value. Rows without a (finite) value are not there for a feature that reads
-values. `count` and `ever` are 0 where nothing is seen, the others NaN; `slope` is NaN unless rows
-of two different times are seen. `slope` is by ordinary least squares, per day.
+there only for `count` and `ever` without a window: that it was is known, but not when. Of several
+rows at the same time the largest value is the latest: `last` takes the latest time, then the
+largest value; `first` the earliest time, then the smallest value. Rows without a (finite) value are
+not there for a feature that reads values. `count` and `ever` are 0 where nothing is seen, the
+others NaN; `slope` is NaN unless rows of two different times are seen. `slope` is by ordinary least
+squares, per day.
 
 Times are int64 seconds, values float64, and the float32 cast comes last. Only differences between
 times of one patient enter a result, and each result is summed over that patient's rows in the order

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from deid.research import RULES
 from deid.rules import load_rules
 from deid.vocabulary import FILE as VOCABULARY_FILE
 from deid.vocabulary import load_vocabulary
@@ -39,7 +40,7 @@ class Scorer:
 
         folder = verify_bundle(bundle).path
         self.spec = parse_spec("features.json", json.loads((folder / "features.json").read_text()))
-        rules = load_rules(folder / "rules")
+        rules = load_rules(folder / RULES)
         self._features = OnlineFeatures(rules, load_vocabulary(folder / VOCABULARY_FILE), self.spec)
         self._session = ort.InferenceSession(folder / "model.onnx")
 

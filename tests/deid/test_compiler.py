@@ -43,7 +43,8 @@ def run(select: list[dict[str, Any]], resource: str = "Patient", **more: Any) ->
     view = parse_view({"name": "view", "resource": resource, "select": select, **more})
     lines = "\n".join(json.dumps(item) for item in PATIENTS).encode()
     with memory_file(lines) as file, connect() as connection:
-        return fetch(connection, compile_view(view).over([file])).to_pylist()
+        rows: list[Any] = fetch(connection, compile_view(view).over([file])).to_pylist()
+    return rows
 
 
 def column(path: str, name: str = "x") -> dict[str, Any]:
@@ -157,7 +158,8 @@ def _answered(view: dict[str, Any], resources: list[Any]) -> list[Any] | None:
         return None
     lines = "\n".join(map(json.dumps, resources)).encode()
     with memory_file(lines) as file, connect() as connection:
-        return fetch(connection, query.over([file])).to_pylist()
+        rows: list[Any] = fetch(connection, query.over([file])).to_pylist()
+    return rows
 
 
 def _canonical(row: dict[str, Any]) -> str:

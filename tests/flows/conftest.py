@@ -19,11 +19,19 @@ FHIRLOOM = Path(sys.executable).with_name("fhirloom")
 
 @pytest.fixture(scope="session")
 def fhirloom() -> Command:
-    """Runs the installed command and waits for its end."""
+    """Runs the installed command to its end; its way out of the machine leads nowhere."""
+    nowhere = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")
 
     def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         command = [str(each) for each in (FHIRLOOM, *arguments)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+            env={**os.environ, **nowhere},
+        )
 
     return run
 

@@ -1,0 +1,129 @@
+"""What each stage's result says, as JSON: the summary's facts, all counts and names, no values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows.summary import Facts, told
+
+if TYPE_CHECKING:
+    from deid.deidentify import Deidentified
+    from deid.research import ResearchTables
+    from exports.landing import LandingZone
+    from features.matrix import FeatureMatrix
+    from training.registry import RegisteredModel
+    from training.report import ReportFacts
+    from training.train import NotTrained, TrainedModel, TrainingResult
+
+
+def of_landing(zone: LandingZone) -> Facts:
+    """Rows that the server counted beside those that were landed."""
+    rows, quarantined = zone.rows(), zone.quarantined
+    landed = sum(rows.values()) + sum(quarantined.values())
+    server = None if zone.server_rows is None else sum(zone.server_rows.values())
+    return {
+        "landing": {
+            "source": zone.sealed.facts["source"],
+            "server_rows": server,
+            "landed_rows": landed,
+            "equal": server is None or server == landed,
+            "rows": rows,
+            "quarantined": quarantined,
+        }
+    }
+
+
+def of_deidentified(made: Deidentified) -> Facts:
+    """Each view's balance of rows, and the proofs."""
+    views = [
+        {
+            "view": view.view,
+            "rows": view.rows,
+            "kept": view.kept,
+            "dropped": dict(view.dropped),
+            "quarantined": dict(view.quarantined),
+            "adds_up": view.rows == view.kept + _total(view.dropped) + _total(view.quarantined),
+        }
+        for view in made.counts
+    ]
+    proofs = [
+        {"name": proof.name, "passed": proof.passed, "detail": dict(proof.detail)}
+        for proof in made.proofs
+    ]
+    return {"views": views, "proofs": proofs, "tables": str(made.tables.sealed.path)}
+
+
+def of_matrix(matrix: FeatureMatrix) -> Facts:
+    """Index events, and how many were left at each step."""
+    facts = matrix.sealed.facts
+    return {
+        "cohort": {
+            "task": facts["task"],
+            "index_events": facts["rows"],
+            "events": facts["events"],
+            "died_first": facts["died_first"],
+            "features": len(facts["features"]),
+            "attrition": [dict(step) for step in facts["attrition"]],
+        },
+        "matrix": str(matrix.sealed.path),
+    }
+
+
+def of_not_trained(result: NotTrained) -> Facts:
+    """Why there is no model."""
+    return {"model": None, "not_trained": result.reason}
+
+
+def of_model(model: TrainedModel, registered: RegisteredModel, bundle: Path, store: str) -> Facts:
+    """How good the model is, how true its graph, and where all of it lies."""
+    evaluation = model.evaluation
+    return {
+        "model": {
+            "recipe": evaluation["recipe"],
+            "auroc": evaluation["model"]["auroc"],
+            "comparators": {
+                name: found["auroc"] for name, found in evaluation["comparators"].items()
+            },
+            "train": evaluation["split"]["train"],
+            "test": evaluation["split"]["test"],
+            "parity": evaluation["parity"],
+        },
+        "registered": asdict(registered),
+        "bundle": str(bundle),
+        "mlflow_ui": f"mlflow ui --backend-store-uri {store}",
+    }
+
+
+def of_report(
+    tables: ResearchTables,
+    matrix: FeatureMatrix,
+    result: TrainingResult,
+    registered: RegisteredModel | None,
+) -> ReportFacts:
+    """What the report tells beside the evaluation: where rows went, the proofs, the lineage."""
+    from training.report import ReportFacts
+
+    written = tables.sealed.facts
+    lineage = {"tables": tables.sealed.digest, "features": matrix.sealed.digest}
+    return ReportFacts(
+        matrix=matrix.sealed.facts,
+        result=result,
+        counts=[
+            {
+                "name": f"{view['view']} rows kept",
+                "value": view["kept"],
+                "detail": told({"of": view["rows"], **view["dropped"], **view["quarantined"]}),
+            }
+            for view in written["counts"]
+        ],
+        proofs=[{**proof, "detail": told(proof["detail"])} for proof in written["proofs"]],
+        lineage={**tables.sealed.inputs, **lineage},
+        registered=registered,
+    )
+
+
+def _total(reasons: Mapping[str, int]) -> int:
+    return sum(reasons.values())

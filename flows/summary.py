@@ -1,0 +1,193 @@
+"""The closing summary: the same facts for a person, 80 columns wide, and as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from textwrap import wrap
+from typing import Any, Final, TypeAlias
+
+from flows.exit_codes import COMPLETE, MEANINGS, NOT_TRAINED
+
+Facts: TypeAlias = dict[str, Any]
+
+WIDTH: Final = 80
+LABEL: Final = 12
+FILE: Final = "summary.json"
+
+
+def exit_code(facts: Facts) -> int:
+    """What the command answers to the shell."""
+    return NOT_TRAINED if "not_trained" in facts else COMPLETE
+
+
+def as_json(facts: Facts) -> str:
+    """The facts for a script, with the exit code and what it means."""
+    code = exit_code(facts)
+    outcome = {"exit_code": code, "outcome": MEANINGS[code]}
+    return json.dumps({**outcome, **facts}, indent=1, ensure_ascii=False)
+
+
+def save_summary(facts: Facts, research: Path) -> None:
+    """Keep the JSON as `research/summary.json`, also for runs that nobody watches."""
+    aside = research / f".{FILE}-{os.getpid()}"
+    aside.write_text(as_json(facts))
+    aside.replace(research / FILE)
+
+
+def as_text(facts: Facts) -> str:
+    """The facts for a person: whichever sections the facts have."""
+    sections = {
+        "Landed": _landed,
+        "Kept": _views,
+        "Proven": _proofs,
+        "Cohort": _cohort,
+        "Model": _model,
+        "Cost": _costs,
+        "Where": _places,
+    }
+    lines = []
+    for title, section in sections.items():
+        for number, line in enumerate(section(facts)):
+            lines.append(f"{'' if number else title:<{LABEL}}{line}".rstrip())
+        if lines and lines[-1]:
+            lines.append("")
+    return "\n".join([*lines, f"{MEANINGS[exit_code(facts)]}."])
+
+
+def _landed(facts: Facts) -> Iterator[str]:
+    landing = facts.get("landing")
+    if landing is None:
+        return
+    landed = f"{landing['landed_rows']:,} rows landed"
+    if landing["server_rows"] is None:
+        yield f"{landed}; nobody counted them at the source"
+    else:
+        sign = "=" if landing["equal"] else "≠"
+        yield f"{landing['server_rows']:,} rows on the server {sign} {landed}"
+    yield from _folded(landing["rows"], "")
+    yield from _folded(landing["quarantined"], "quarantined lines: ")
+
+
+def _views(facts: Facts) -> Iterator[str]:
+    views = facts.get("views")
+    if not views:
+        return
+    yield f"{'view':<14}{'rows':>12}{'kept':>13}{'dropped':>12}{'quarantined':>14}"
+    for view in views:
+        dropped, quarantined = sum(view["dropped"].values()), sum(view["quarantined"].values())
+        sign = "" if view["adds_up"] else "  ✗"
+        yield (
+            f"{view['view']:<14}{view['rows']:>12,}{view['kept']:>13,}"
+            f"{dropped:>12,}{quarantined:>14,}{sign}"
+        )
+    together = all(view["adds_up"] for view in views)
+    yield f"kept + dropped + quarantined {'=' if together else '≠'} rows, in every view"
+    reasons: Counter[str] = Counter()
+    for view in views:
+        reasons.update(view["dropped"])
+        reasons.update(view["quarantined"])
+    for reason, rows in reasons.most_common():
+        yield f"  {reason:<44}{rows:>11,}"
+
+
+def _proofs(facts: Facts) -> Iterator[str]:
+    for proof in facts.get("proofs", []):
+        detail = dict(proof["detail"])
+        yield f"{'✓' if proof['passed'] else '✗'} {proof['name']}"
+        if "identifiers_of_the_input" in detail:
+            hits = sum(sum(detail.pop(name).values()) for name in ("string_hits", "number_hits"))
+            known = detail.pop("identifiers_of_the_input")
+            yield f"  {hits:,} of {known:,} identifiers of the input found in the output"
+            found = "found" if detail.pop("negative_control_found") else "NOT found"
+            yield f"  the planted identifier (negative control) was {found}"
+        yield from (f"  {line}" for line in wrap(told(detail), WIDTH - LABEL - 2))
+
+
+def _cohort(facts: Facts) -> Iterator[str]:
+    cohort = facts.get("cohort")
+    if cohort is None:
+        return
+    share = cohort["events"] / cohort["index_events"] if cohort["index_events"] else 0.0
+    index = f"{cohort['task']}: {cohort['index_events']:,} index events"
+    yield f"{index}, {cohort['features']} features"
+    yield f"{cohort['events']:,} with the event ({share:.1%}), {cohort['died_first']:,} died first"
+    yield f"{'step':<44}{'stays':>11}{'patients':>12}"
+    for step in cohort["attrition"]:
+        first, *rest = wrap(str(step["step"]), 43) or [""]
+        yield f"{first:<44}{step['stays']:>11,}{step['patients']:>12,}"
+        yield from (f"  {line}" for line in rest)
+
+
+def _model(facts: Facts) -> Iterator[str]:
+    if "not_trained" in facts:
+        yield from wrap(facts["not_trained"], WIDTH - LABEL)
+    model = facts.get("model")
+    if model is None:
+        return
+    train, test = model["train"], model["test"]
+    yield f"{model['recipe']}, trained on {train['rows']:,} stays with {train['events']:,} events,"
+    yield f"tested on {test['rows']:,} stays with {test['events']:,} events of later years"
+    yield f"AUROC  model      {_interval(model['auroc'])}"
+    for name, area in model["comparators"].items():
+        called = name if name == "oracle" else name.upper()
+        yield f"       {called:<11}{_interval(area)}"
+    parity = model["parity"]
+    rows, made = parity["rows"], parity["adversarial_rows"]
+    yield f"ONNX = native: at most {parity['largest']:.2g} apart on {rows:,} test rows,"
+    yield f"{parity['adversarial_largest']:.2g} on {made:,} rows made to differ"
+    registered = facts["registered"]
+    yield f"registered {registered['name']} version {registered['version']}, {registered['alias']}"
+
+
+def _costs(facts: Facts) -> Iterator[str]:
+    if not facts.get("stages"):
+        return
+    yield f"{'stage':<14}{'seconds':>12}{'peak MB':>13}{'input MB':>12}{'MB/CPU s':>14}"
+    for cost in facts["stages"]:
+        if cost["skipped"]:
+            yield f"{cost['stage']:<14}{cost['seconds']:>12,.1f}  sealed by an earlier run"
+            continue
+        yield (
+            f"{cost['stage']:<14}{cost['seconds']:>12,.1f}{cost['peak_mb']:>13,}"
+            f"{cost['input_mb']:>12,.1f}{cost['mb_per_cpu_second']:>14,.2f}"
+        )
+
+
+def _places(facts: Facts) -> Iterator[str]:
+    for name in ("report", "tables", "matrix", "bundle"):
+        if name in facts:
+            yield f"{name:<9}{_near(facts[name])}"
+    if "mlflow_ui" in facts:
+        yield facts["mlflow_ui"]
+
+
+def _near(path: str) -> str:
+    """The path as seen from here, where that is shorter: it is there to be copied."""
+    return min(path, os.path.relpath(path), key=len)
+
+
+def _interval(estimate: Mapping[str, Any]) -> str:
+    if estimate["value"] is None:
+        return "not known"
+    if estimate["low"] is None:
+        return f"{estimate['value']:.3f}"
+    return f"{estimate['value']:.3f}  ({estimate['low']:.3f} to {estimate['high']:.3f})"
+
+
+def _folded(counts: Mapping[str, Any], lead: str, *, width: int = WIDTH - LABEL) -> list[str]:
+    """`lead` and the counts, folded at the width; nothing where there are no counts."""
+    return wrap(lead + told(counts), width, subsequent_indent="  ") if counts else []
+
+
+def told(value: Any) -> str:
+    """A count, a setting or a mapping of them, as a person reads it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        named = (f"{name.replace('_', ' ')} {told(inner)}" for name, inner in value.items())
+        return ", ".join(named) or "none"
+    return f"{value:,}" if isinstance(value, int) else str(value)

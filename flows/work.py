@@ -1,0 +1,88 @@
+"""The work folder: `phi/` for its owner alone, `research/` for everyone, one run at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from exports.errors import FhirloomError
+from flows.settings import Settings
+
+
+@dataclass(frozen=True)
+class Work:
+    """A work folder that is fit for use."""
+
+    path: Path
+
+    @property
+    def phi(self) -> Path:
+        """The identified zone."""
+        return self.path / "phi"
+
+    @property
+    def research(self) -> Path:
+        """The de-identified zone."""
+        return self.path / "research"
+
+    @property
+    def sandbox(self) -> Path:
+        """What the sandbox EHR keeps: its files, its jobs and its client's key."""
+        return self.phi / "sandbox"
+
+    def truth(self, settings: Settings) -> Path:
+        """What the sandbox knows of its patients outside the FHIR data."""
+        return self.phi / "truth" / f"seed-{settings.seed}-patients-{settings.patients}"
+
+
+def open_work(path: Path) -> Work:
+    """Make the two zones below `path`, and refuse a `phi/` that others can read.
+
+    Raises `FhirloomError` (bad-input) where `phi/` is another user's, is a link, or can't be
+    closed to others.
+    """
+    work = Work(path.absolute())
+    try:
+        work.phi.mkdir(mode=0o700, parents=True, exist_ok=True)
+        work.research.mkdir(exist_ok=True)
+        state = work.phi.lstat()
+        mine = stat.S_ISDIR(state.st_mode) and state.st_uid == os.geteuid()
+        if mine and state.st_mode & 0o077:
+            work.phi.chmod(0o700)
+        private = mine and not work.phi.lstat().st_mode & 0o077
+    except OSError as error:
+        raise FhirloomError(
+            "bad-input",
+            f"The work folder can't be used ({error.strerror})",
+            where=str(path),
+            fix="Give a folder of your own with --work.",
+        ) from None
+    if not private:
+        raise FhirloomError(
+            "bad-input",
+            "Others than you own or can read the folder for identified data",
+            where=str(work.phi),
+            fix="Give a folder of your own with --work, on a file system that knows owners.",
+        )
+    return work
+
+
+@contextmanager
+def at_work(work: Work) -> Iterator[None]:
+    """Keep other runs out of the work folder; a killed run's hold ends with its process."""
+    with (work.phi / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise FhirloomError(
+                "bad-input",
+                "Another run is at work in this folder",
+                where=str(work.path),
+                fix="Wait until it ends, or give another folder with --work.",
+            ) from None
+        yield
