@@ -1,8 +1,9 @@
 """Runs the stages on a work folder in a process that is killed, again and again, until it ends.
 
 `python chain_of_kills.py WORK NDJSON MOMENT...`: the n-th process is killed at the n-th MOMENT,
-the last one is left alone. A moment is `before` or `after` (the first rename of a sealed folder
-into place that this process does) or `progress:STAGE:N` (the N-th time that a stage reports).
+the last one is left alone. With `-` for NDJSON, patients come from where WORK has them from.
+A moment is `before` or `after` (the first rename of a sealed folder into place that this process
+does) or `progress:STAGE:N` (the N-th time that a stage reports).
 """
 
 from __future__ import annotations
@@ -73,8 +74,9 @@ def run(folder: Path, moment: str) -> None:
         stages.run(stage, open_work(folder), shown)
 
 
-def main(folder: Path, ndjson: Path, moments: list[str]) -> None:
-    save_settings(Settings("folder", ndjson=str(ndjson)), open_work(folder).phi)
+def main(folder: Path, ndjson: str, moments: list[str]) -> None:
+    if ndjson != "-":
+        save_settings(Settings("folder", ndjson=ndjson), open_work(folder).phi)
     for moment in [*moments, ""]:
         child = os.fork()
         if child == 0:
@@ -88,4 +90,4 @@ if __name__ == "__main__":
     import training.registry
     import training.report  # noqa: F401 - loaded once, before the forks
 
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])

@@ -23,7 +23,7 @@ DRIVER = Path(__file__).with_name("chain_of_kills.py")
 KILLED = str(-signal.SIGKILL)
 
 
-def chain_of_kills(work: Path, ndjson: Path, *moments: str) -> list[str]:
+def chain_of_kills(work: Path, ndjson: Path | str, *moments: str) -> list[str]:
     """How each process of the chain ended, in order."""
     done = subprocess.run(
         [sys.executable, DRIVER, work, ndjson, *moments],

@@ -27,6 +27,7 @@ from exports.sealed import CURRENT, Stage, sealing
 from features.matrix import FeatureMatrix, bucket_path, open_matrix
 from flows import summary
 from flows.exit_codes import COMPLETE
+from tests.flows.test_killed import KILLED, chain_of_kills, digests
 from training.bundle import verify_bundle
 from training.train import TrainedModel, train
 
@@ -206,6 +207,17 @@ def test_one_patient_is_scored_from_a_prefetch_as_in_the_batch(
     assert 0 < scored["probability"] < 1
     for name, value in scored["features"].items():
         assert value == (None if np.isnan(event[name]) else event[name]), name
+
+
+def test_killed_around_all_that_training_seals(first: Run, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(first.work, work, symlinks=True)
+    unbroken = digests(work)
+    for made in ("models", "bundles", "reports", "mlflow"):
+        shutil.rmtree(work / "research" / made)
+    ends = chain_of_kills(work, "-", *["before", "after"] * 3)
+    assert ends == [KILLED] * 6 + ["0"]
+    assert digests(work) == unbroken
 
 
 def test_the_notebook_runs_on_what_the_main_job_left(first: Run, tmp_path: Path) -> None:
