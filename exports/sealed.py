@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from exports.durable import sync_folder
+
 MANIFEST: Final = "manifest.json"
 CURRENT: Final = "current"
 
@@ -145,7 +147,7 @@ def sealing(root: Path, stage: Stage, *, mode: int = 0o755) -> Iterator[Draft]:
         shutil.rmtree(target)
     building.rename(target)
     _point_current(root, target.name)
-    _sync_folder(root)
+    sync_folder(root)
     draft.sealed = Sealed(
         target.resolve(), stage.key, digest, dict(stage.inputs), draft.facts, fresh=True
     )
@@ -164,13 +166,5 @@ def _sync(folder: Path) -> None:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
         elif path.is_dir():
-            _sync_folder(path)
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync_folder(path)
+    sync_folder(folder)

@@ -2,8 +2,7 @@
 
 A file has the columns `system` and `code` (and may have `display`, for the reader alone). A code
 that ends in `*` stands for all codes that begin so: `icd10cm,I50*`. Codes are compared in the form
-of the research tables, `icd10cm:I50.9`. The shipped sets hold LOINC, RxNorm and ICD-10-CM codes;
-SNOMED CT appears only as the bare concept ids that the sandbox EHR sends.
+of the research tables, `icd10cm:I50.9`. The shipped sets hold LOINC, RxNorm and ICD-10-CM codes.
 """
 
 from __future__ import annotations

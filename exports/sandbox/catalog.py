@@ -1,7 +1,7 @@
 """What the hospital knows of medicine: diseases, reasons to come, drugs, procedures, measures.
 
 Read from the small tables in `data/`. Codes are ICD-10-CM, ICD-10-PCS, LOINC, RxNorm and UCUM;
-SNOMED CT appears as bare concept ids, the way other EHRs send them as second codings.
+Second codings are the hospital's own, the way EHRs send their own dictionaries'.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Disease:
     key: str
     icd: str
     display: str
-    snomed: str
+    local: str
     log_odds: float
     per_decade: float
     frailty: float
@@ -123,7 +123,7 @@ def catalog() -> Catalog:
             row["key"],
             row["icd"],
             row["display"],
-            row["snomed"],
+            row["local"],
             float(row["log_odds"]),
             float(row["per_decade"]),
             float(row["frailty"]),

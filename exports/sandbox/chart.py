@@ -16,8 +16,8 @@ from exports.sandbox.disease import Ailment
 from exports.sandbox.elements import (
     ICD_10_CM,
     ICD_10_PCS,
+    LOCAL,
     RXNORM,
-    SNOMED,
     TERMINOLOGY,
     Resource,
     coding,
@@ -140,8 +140,8 @@ class Chart:
         self, icd: str, display: str, disease: Disease | None, category: str
     ) -> Resource:
         code = concept(ICD_10_CM, icd, display)
-        if disease is not None and disease.snomed and self._rng.random() < 0.3:
-            code["coding"].append(coding(SNOMED, disease.snomed))
+        if disease is not None and disease.local and self._rng.random() < 0.3:
+            code["coding"].append(coding(LOCAL, disease.local))
         return {
             "resourceType": "Condition",
             "id": new_id(self._rng),

@@ -9,7 +9,7 @@ Resource = dict[str, Any]
 
 BASE: Final = "https://ehr.example.org/fhir"
 LOINC: Final = "http://loinc.org"
-SNOMED: Final = "http://snomed.info/sct"
+LOCAL: Final = "https://ehr.example.org/codes"
 ICD_10_CM: Final = "http://hl7.org/fhir/sid/icd-10-cm"
 ICD_10_PCS: Final = "http://www.cms.gov/Medicare/Coding/ICD10"
 RXNORM: Final = "http://www.nlm.nih.gov/research/umls/rxnorm"

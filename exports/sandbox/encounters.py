@@ -11,7 +11,7 @@ from exports.sandbox.course import Setting, Visit
 from exports.sandbox.elements import (
     BASE,
     ICD_10_CM,
-    SNOMED,
+    LOCAL,
     TERMINOLOGY,
     Resource,
     coding,
@@ -31,11 +31,11 @@ CLASSES: Final[dict[Setting, tuple[str, str]]] = {
     "planned": ("IMP", "inpatient encounter"),
 }
 TYPES: Final[dict[Setting, str]] = {
-    "ambulatory": "185349003",
-    "emergency": "50849002",
-    "observation": "448951000124107",
-    "unplanned": "32485007",
-    "planned": "32485007",
+    "ambulatory": "office-visit",
+    "emergency": "emergency-visit",
+    "observation": "observation-stay",
+    "unplanned": "hospital-stay",
+    "planned": "hospital-stay",
 }
 DISPOSITIONS: Final = {
     "home": "Home",
@@ -104,7 +104,7 @@ def encounter(person: Person, visit: Visit, booking: Booking, priority: str) -> 
         ],
         "status": "in-progress" if booking.end is None else "finished",
         "class": coding(TERMINOLOGY + "v3-ActCode", code, display),
-        "type": [concept(SNOMED, TYPES[visit.setting])],
+        "type": [concept(LOCAL, TYPES[visit.setting])],
         "priority": concept(TERMINOLOGY + "v3-ActPriority", priority),
         "subject": reference("Patient", person.id, person.name),
         "participant": [

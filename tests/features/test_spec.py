@@ -42,7 +42,7 @@ def test_value_sets_hold_codes_that_can_exist(name: str) -> None:
     assert codes.exact or codes.prefixes
     for code in codes.exact:
         system, _, value = code.partition(":")
-        assert system in {"loinc", "rxnorm", "snomed", "icd10cm"}
+        assert system in {"loinc", "rxnorm", "icd10cm"}
         if system == "loinc":
             assert luhn(value.replace("-", "")), f"{code} has a wrong check digit"
 
@@ -56,7 +56,6 @@ def test_value_sets_match_by_code_and_by_prefix() -> None:
     codes = valuesets.load("charlson_heart_failure")
     assert "icd10cm:I50.9" in codes
     assert "icd10cm:I50" in codes
-    assert "snomed:84114007" in codes
     assert "icd10cm:I51.0" not in codes
     assert "icd10pcs:I50" not in codes
     assert "RARE" not in codes
