@@ -81,13 +81,13 @@ def text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def compile_view(view: View) -> Query:
-    """Compile a view.
+def compile_view(view: View, *, content: str = "") -> Query:
+    """Compile a view; `content` names a further column that holds a hash of the resource as read.
 
     Raises `FhirloomError` (bad-input) for a path outside the supported subset, naming view and
     path.
     """
-    return _Compiler(view).query()
+    return _Compiler(view).query(content)
 
 
 class _Compiler:
@@ -96,13 +96,14 @@ class _Compiler:
         self.root = _Schema(view.resource, many=False)
         self.fresh = count()
 
-    def query(self) -> Query:
+    def query(self, content: str) -> Query:
         if not fhir_types.is_resource(self.view.resource):
             raise self.refuse(self.view.resource, "an unknown resource type")
         root = _Value("", many=False, schema=self.root)
         filters = [self.condition(parse(path), root) for path in self.view.where]
         columns, groups = self.parts(self.view.select, root)
         picked = [f"{sql} AS {name(column)}" for column, sql in columns.items()]
+        picked += [f"hash(source) AS {name(content)}"] if content else []
         inner = [f"{rows} AS group{number}" for number, rows in enumerate(groups)]
         query = f"SELECT {', '.join(picked + inner)} FROM source"
         if filters:
@@ -116,7 +117,8 @@ class _Compiler:
                 f"SELECT * EXCLUDE (group{number}), {', '.join(fields)} FROM "
                 f"(SELECT * REPLACE (unnest(group{number}) AS group{number}) FROM ({query}))"
             )
-        ordered = ", ".join(name(column.name) for column in self.view.columns)
+        names = [column.name for column in self.view.columns] + ([content] if content else [])
+        ordered = ", ".join(map(name, names))
         return Query(
             {key: item.sql() for key, item in self.root.children.items()},
             f"SELECT {ordered} FROM ({query})",

@@ -4,12 +4,12 @@ The only random step: surrogates are drawn from the operating system, never deri
 original (45 CFR 164.514(c)). It is sealed first, kept in `phi/crosswalk`, and an input of every
 later digest. A later export extends it; no surrogate and no zero ever moves.
 
-    patients.parquet     patient_id, birth, surrogate, zero, anchor_year, begins, ends
+    patients.parquet     patient_id, birth, surrogate, zero, anchor_year, old, begins, ends
     encounters.parquet   patient_id, encounter_id, surrogate
 
 A patient has one timeline, or two: the first ends at the 90th birthday, and the second begins
 there, with a surrogate and a zero of its own and the age of 90 (45 CFR 164.514(b)(2)(i)(C)).
-`begins` and `ends` bound a timeline.
+That one is `old`; `begins` and `ends` bound a timeline, by the newest birth date.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ from exports.sealed import CURRENT, Sealed, Stage, open_sealed, sealing
 VERSION: Final = 1
 OLDEST_AGE: Final = 90
 """Whole years; ages above 89 are one category (45 CFR 164.514(b)(2)(i)(C))."""
+AGREEING: Final = 11
+"""Patients who must have a record that late before a folder without a time of export is taken to
+reach that far: one mistyped year must not move everyone's observed window."""
 EARLIEST: Final = "TIMESTAMP '0001-01-01'"
 LATEST: Final = "TIMESTAMP '9999-01-01'"
 
@@ -98,6 +101,7 @@ PATIENTS: Final = pa.schema(
         "surrogate": pa.int64(),
         "zero": pa.timestamp("us"),
         "anchor_year": pa.int16(),
+        "old": pa.bool_(),
         "begins": pa.timestamp("us"),
         "ends": pa.timestamp("us"),
     }
@@ -107,13 +111,21 @@ ENCOUNTERS: Final = pa.schema(
 )
 
 TIMELINES: Final = f"""
-SELECT patient_id, birth, unnest([
-    {{begins: {EARLIEST}, ends: coalesce(birth + INTERVAL {OLDEST_AGE} YEAR, {LATEST})}},
-    {{begins: birth + INTERVAL {OLDEST_AGE} YEAR, ends: {LATEST}}}
+SELECT patient_id, born AS birth, unnest([
+    {{old: false, begins: {EARLIEST}, ends: coalesce(ninety, {LATEST})}},
+    {{old: true, begins: ninety, ends: {LATEST}}}
 ], recursive := true)
-FROM (SELECT patient_id, min(birth) AS birth FROM patient WHERE dropped IS NULL GROUP BY patient_id)
+FROM (
+    SELECT patient_id, coalesce(min(p.birth), min(k.birth)) AS born,
+    born + INTERVAL {OLDEST_AGE} YEAR AS ninety
+    FROM (FROM patient WHERE dropped IS NULL) AS p
+    FULL JOIN known_patients AS k USING (patient_id) GROUP BY patient_id
+)
 """
-"""Every timeline that a patient can have: one, and the years from 90 where the birth is known."""
+"""Every timeline that a patient can have: one, and the years from 90 where the birth is known.
+
+They follow the newest birth date, so that one's end is always the other's beginning.
+"""
 
 
 def _exported(
@@ -125,13 +137,13 @@ def _exported(
         return day.replace(microsecond=0) - timedelta(days=1)
     latest = fetch(
         connection,
-        "SELECT max(time) AS latest FROM ("
+        "SELECT min(latest) AS latest FROM (SELECT max(time) AS latest FROM ("
         + " UNION ALL ".join(
-            f"SELECT time FROM {view.name} WHERE dropped IS NULL AND time < '2100-01-01'"
+            f"SELECT patient_id, time FROM {view.name} WHERE dropped IS NULL AND time IS NOT NULL"
             for view in rules.views
-            if view.timed
+            if view.anchors
         )
-        + ")",
+        + f") GROUP BY patient_id ORDER BY latest DESC LIMIT {AGREEING})",
     )["latest"][0].as_py()
     if latest is None:
         raise FhirloomError(
@@ -149,25 +161,31 @@ def assign(
     """Known timelines and encounters as they are, then new ones with fresh surrogates.
 
     Expects the extract's tables, `known_patients` and `known_encounters`. A new timeline's zero is
-    its first plausible record: after birth, not after the export.
+    its first plausible record that was made when it happened: after birth, not after the export.
     """
-    records = " UNION ALL ".join(
+    anchors = " UNION ALL ".join(
         f"SELECT patient_id, time FROM {view.name} WHERE dropped IS NULL AND time IS NOT NULL"
         for view in rules.views
-        if view.timed
+        if view.anchors
     )
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE timelines AS {TIMELINES}")
     patients = _extended(
-        fetch(connection, "FROM known_patients"),
         fetch(
             connection,
-            f"WITH timelines AS ({TIMELINES}), records AS ({records}) "
+            "SELECT patient_id, t.birth, k.surrogate, k.zero, k.anchor_year, old, t.begins, t.ends "
+            "FROM known_patients AS k JOIN timelines AS t USING (patient_id, old) "
+            "ORDER BY patient_id, old",
+        ),
+        fetch(
+            connection,
             "SELECT patient_id, birth, 0::BIGINT AS surrogate, min(time) AS zero, "
-            "year(min(time))::SMALLINT AS anchor_year, begins, ends "
-            "FROM timelines JOIN records USING (patient_id) WHERE time >= begins AND time < ends "
+            "year(min(time))::SMALLINT AS anchor_year, old, begins, ends "
+            f"FROM timelines ANTI JOIN known_patients USING (patient_id, old) "
+            f"JOIN ({anchors}) USING (patient_id) WHERE time >= begins AND time < ends "
             "AND time <= $1 AND (birth IS NULL OR time >= birth) "
-            "AND NOT EXISTS (FROM known_patients AS k "
-            "WHERE k.patient_id = timelines.patient_id AND k.begins = timelines.begins) "
-            "GROUP BY ALL ORDER BY patient_id, begins",
+            # A bare first of January is how a bare year is often written.
+            "AND NOT (dayofyear(time) = 1 AND time = date_trunc('day', time)) "
+            "GROUP BY ALL ORDER BY patient_id, old",
             exported,
         ).cast(PATIENTS),
     )

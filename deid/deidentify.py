@@ -137,8 +137,8 @@ def prove(
     from deid.second_opinion import opinions
 
     patients = pq.read_table(walk.patients, columns=["patient_id", "surrogate"])
-    scanned = scan(folder, identifiers(landing, progress=progress), patients, vocabulary.codes)
-    seen = opinions(released_strings(folder, vocabulary.codes))
+    scanned = scan(folder, identifiers(landing, progress=progress), patients, vocabulary.published)
+    seen = opinions(released_strings(folder, vocabulary.published))
     if not scanned.clean or seen:
         raise _refused(scanned, seen, phi)
     return [

@@ -32,7 +32,9 @@ CREATE OR REPLACE TEMP MACRO interval_end(written) AS (
     END
 );
 CREATE OR REPLACE TEMP MACRO plausible(moment) AS (
-    CASE WHEN moment > TIMESTAMP '1900-01-01' AND moment < TIMESTAMP '2200-01-01' THEN moment END
+    CASE WHEN moment > TIMESTAMP '1900-01-02' AND moment < TIMESTAMP '2200-01-01'
+         AND moment::DATE NOT IN (DATE '1901-01-01', DATE '1969-12-31', DATE '1970-01-01')
+         THEN moment END
 );
 CREATE OR REPLACE TEMP MACRO whole_years(born, day) AS (
     year(day) - year(born)
@@ -45,7 +47,8 @@ CREATE OR REPLACE TEMP MACRO dotted_icd(code) AS (
 """
 """Times are facility-local wall clock: the offset that a FHIR dateTime carries is left off, so that
 daylight saving does not show. `moment` is null for a date without a day (FHIR R4, dateTime);
-`interval_end` is when a date of any precision is over, which is when it was surely known."""
+`interval_end` is when a date of any precision is over, which is when it was surely known.
+`plausible` leaves out what stands for "unknown" in other systems: the zeros of their clocks."""
 
 _memory = fsspec.filesystem("memory")
 _numbers = count()
@@ -60,6 +63,7 @@ def connect(spill: Path | None = None) -> duckdb.DuckDBPyConnection:
         connection.execute(f"SET temp_directory = {text(str(spill))}")
         connection.execute("SET memory_limit = '2GB'")
     connection.execute("SET enable_progress_bar = false")
+    connection.execute("SET TimeZone = 'UTC'")
     connection.register_filesystem(_memory)
     connection.execute(MACROS)
     return connection

@@ -29,6 +29,8 @@ from exports.progress import Progress, silent
 from exports.sealed import Sealed, Stage, find_sealed, sealing
 
 VERSION: Final = 1
+RARE: Final = "RARE"
+"""What every code becomes that may not appear."""
 DECIMALS: Final = 6
 """Converted quantities are rounded, so that a unit's detour leaves no trace in the last bits."""
 
@@ -82,10 +84,14 @@ def _ordered(view: ResearchView, rules: Rules, files: Sequence[str]) -> str:
 def extract_sql(view: ResearchView, rules: Rules, files: Sequence[str]) -> str:
     """The query that reads a research view's rows; expects the table `quantities`."""
     resource, updated = (name(view.of(kind)[0].name) for kind in ("resource", "updated"))
-    raw = compile_view(view.view).over(files)
+    raw = compile_view(view.view, content="content").over(files)
+    # Of versions that were written at the same instant one is taken, the same one every time: a
+    # withdrawn one if there is any, then by content.
     newest = (
-        f"SELECT DISTINCT * FROM (SELECT *, {version_sql(updated)} AS version FROM ({raw})) "
-        f"WHERE true QUALIFY version = max(version) OVER (PARTITION BY {resource})"
+        f"SELECT DISTINCT * FROM (SELECT *, {version_sql(updated)} AS version, "
+        f"{_dropped(view)} IS NULL AS standing FROM ({raw})) WHERE true "
+        f"QUALIFY dense_rank() OVER (PARTITION BY {resource} "
+        "ORDER BY version DESC, standing, content) = 1"
     )
     picked = [
         f"{resource} AS id",
@@ -162,7 +168,12 @@ def _coded(raw: str, rules: Rules) -> str:
     whens = " ".join(f"WHEN {text(uri)} THEN {text(s)}" for uri, s in rules.systems.items())
     system = f"CASE \"system\" {whens} ELSE 'local' END"
     code = f"CASE WHEN {system} = 'icd10cm' THEN dotted_icd(upper({raw})) ELSE {raw} END"
-    return f"{system} || ':' || {code}"
+    formed = " ".join(
+        f"WHEN {text(short)} THEN regexp_full_match({code}, {text(form)})"
+        for short, form in rules.code_forms.items()
+    )
+    word = f"CASE WHEN CASE {system} {formed} END THEN {system} || ':' || {code} ELSE '{RARE}' END"
+    return f"CASE WHEN {raw} IS NOT NULL THEN {word} END"
 
 
 def _encounter(view: ResearchView) -> str:

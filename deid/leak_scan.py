@@ -3,7 +3,8 @@
 Strings: each distinct value of a text column, and every column, table and file name, Parquet
 metadata entry and statistic, as whole tokens (every run of up to `LONGEST_PHRASE` tokens of it,
 NFKC and case folded), against all identifiers of the input of four characters and more. Codes of
-the frozen vocabulary are exempt, and what `exceptions.json` lists. Numbers: each whole value of a
+the frozen vocabulary are exempt where their system is a published one, and what `exceptions.json`
+lists. Numbers: each whole value of a
 patient's rows against the patient's own identifiers of six digits and more.
 
 Each run carries a negative control: an identifier of the input among what is scanned, which has to
@@ -27,8 +28,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from deid.engine import bind, connect, fetch
+from deid.extract import RARE
 from deid.identifiers import SHORTEST, SHORTEST_NUMBER, Identifier, digits, normal
-from deid.vocabulary import RARE
 
 LONGEST_PHRASE: Final = 8
 """Tokens; an identifier with more is found by no run of an output string."""

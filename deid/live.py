@@ -7,19 +7,20 @@ same SQL, in memory. Surrogates and the zero point are this call's own: no featu
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import duckdb
 import orjson
 import pyarrow as pa
 
 from deid.crosswalk import ENCOUNTERS, PATIENTS, assign
 from deid.engine import bind, connect, fetch, memory_file
 from deid.extract import extract_sql, quantity_table
-from deid.rules import Rules
+from deid.quarantine import readable
+from deid.rules import ResearchView, Rules
 from deid.tables import located_sql, windows, written_rows_sql
 from deid.vocabulary import Vocabulary
 from exports.errors import FhirloomError
@@ -59,7 +60,7 @@ class LiveReader:
         """
         lines: dict[str, list[bytes]] = defaultdict(list)
         for resource in resources:
-            lines[str(resource.get("resourceType"))].append(orjson.dumps(resource))
+            lines[str(resource.get("resourceType"))].append(orjson.dumps(resource) + b"\n")
         if len(lines["Patient"]) != 1:
             raise FhirloomError(
                 "bad-input",
@@ -67,12 +68,13 @@ class LiveReader:
                 where="the prefetch",
                 fix="Send exactly one patient with the resources that the bundle's prefetch names.",
             )
-        with ExitStack() as files:
-            for view in self.rules.views:
-                content = b"\n".join(lines[view.view.resource])
-                file = files.enter_context(memory_file(content))
-                rows = fetch(self.connection, extract_sql(view, self.rules, [file]))
-                bind(self.connection, {view.name: rows})
+        for view in self.rules.views:
+            given = lines[view.view.resource]
+            try:
+                rows = self._extract(view, given)
+            except duckdb.Error:
+                rows = self._extract(view, readable(self.connection, view, given))
+            bind(self.connection, {view.name: rows})
         assign(self.connection, self.rules, at)
         timeline = fetch(
             self.connection,
@@ -92,3 +94,7 @@ class LiveReader:
             for view in self.rules.views
         }
         return LivePatient(tables, timeline[0]["surrogate"], timeline[0]["time"])
+
+    def _extract(self, view: ResearchView, lines: Sequence[bytes]) -> pa.Table:
+        with memory_file(b"".join(lines)) as file:
+            return fetch(self.connection, extract_sql(view, self.rules, [file]))

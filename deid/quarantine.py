@@ -42,6 +42,14 @@ def set_apart(view: ResearchView, files: Sequence[str], folder: Path) -> tuple[l
     return copies, apart
 
 
+def readable(
+    connection: duckdb.DuckDBPyConnection, view: ResearchView, lines: Sequence[bytes]
+) -> list[bytes]:
+    """The lines that the view can read: the same ones that a batch would keep."""
+    judged = _judged(connection, compile_view(view.view), lines)
+    return [line for line, good in judged if good]
+
+
 def _lines(path: Path) -> Iterator[bytes]:
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         for line in file:
@@ -57,7 +65,7 @@ def _batches(lines: Iterator[bytes]) -> Iterator[list[bytes]]:
 def _judged(
     connection: duckdb.DuckDBPyConnection, query: Query, lines: Sequence[bytes]
 ) -> Iterator[tuple[bytes, bool]]:
-    if _reads(connection, query, lines):
+    if not lines or _reads(connection, query, lines):
         yield from ((line, True) for line in lines)
     elif len(lines) == 1:
         yield lines[0], False

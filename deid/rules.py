@@ -6,12 +6,14 @@ domains, and how a value gets into them, are SQL in `deid.extract` and `deid.tab
     resource, updated      which version of which resource a row comes from; never in the output
     patient, encounter     become random surrogates; `own encounter` where the row is the encounter
     time, known_at         become seconds from the patient's zero; several columns: the first that
-                           has a value. `known_at: encounter_end` takes an encounter's key
+                           has a value. `known_at: encounter_end` takes an encounter's key;
+                           `time: reported` is what somebody remembers, and sets no zero
     offset                 another time, in seconds from the patient's zero
     birth, age             age in whole years at that time; the birth date itself is never written
     drop: a, b             rows with one of these values are dropped, and counted under it
     enum: name             a value of the named closed list
-    system, code           a code of the frozen vocabulary, as `system:code`, or RARE
+    system, code           a code of the frozen vocabulary, as `system:code`, or RARE; one that
+                           does not have the form of its system's codes is always RARE
     number, unit           a number within the range declared for its code, in its one unit
 """
 
@@ -71,6 +73,11 @@ class ResearchView:
         return bool(self.of("time"))
 
     @property
+    def anchors(self) -> bool:
+        """Whether the view's times may be a patient's zero: recorded ones, not reported ones."""
+        return self.timed and not any(column.argument == "reported" for column in self.of("time"))
+
+    @property
     def coded(self) -> bool:
         """Whether rows carry a code of the vocabulary."""
         return bool(self.of("code"))
@@ -84,6 +91,7 @@ class Rules:
     views: tuple[ResearchView, ...]
     enums: Mapping[str, Mapping[str, str]]
     systems: Mapping[str, str]
+    code_forms: Mapping[str, str]
     quantities: Mapping[str, Mapping[str, Any]]
 
     @cached_property
@@ -94,6 +102,7 @@ class Rules:
                 "views": [view.view.source for view in self.views],
                 "enums": self.enums,
                 "systems": self.systems,
+                "code_forms": self.code_forms,
                 "quantities": self.quantities,
             }
         )
@@ -113,14 +122,14 @@ def load_rules(folder: Path = PACKAGED) -> Rules:
 
     Raises `FhirloomError` (bad-input) for a view with a column outside the closed domains.
     """
-    enums, systems, quantities = (
+    enums, systems, code_forms, quantities = (
         json.loads((folder / "domains" / f"{name}.json").read_text())
-        for name in ("enums", "systems", "quantities")
+        for name in ("enums", "systems", "code_forms", "quantities")
     )
     views = tuple(
         research_view(load_view(path), enums) for path in sorted((folder / "views").glob("*.json"))
     )
-    return Rules(folder, views, enums, systems, quantities)
+    return Rules(folder, views, enums, systems, code_forms, quantities)
 
 
 def research_view(view: View, enums: Mapping[str, Mapping[str, str]]) -> ResearchView:

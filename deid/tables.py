@@ -20,8 +20,9 @@ import pyarrow.parquet as pq
 from deid.compiler import name, text
 from deid.crosswalk import OLDEST_AGE, Crosswalk
 from deid.engine import bind, connect, fetch
+from deid.extract import RARE
 from deid.rules import WRITTEN, DomainColumn, ResearchView, Rules
-from deid.vocabulary import RARE, Vocabulary
+from deid.vocabulary import Vocabulary
 from exports.progress import Progress, silent
 from exports.sealed import Sealed, Stage
 
@@ -131,13 +132,18 @@ def located_sql(view: ResearchView) -> str:
             f"WHEN {known} IS NULL THEN 'no time at which it was known'",
         ]
     cases += [
+        "WHEN p.surrogate IS NULL AND EXISTS (FROM patient AS own WHERE own.dropped IS NULL "
+        "AND own.patient_id = r.patient_id) THEN 'patient without a dated contact'",
         "WHEN p.surrogate IS NULL THEN 'unknown patient'",
         "WHEN w.observed_until < 0 THEN 'anchored in the year of the export'",
     ]
     if timed:
         cases.append(f"WHEN {known_at} > w.observed_until THEN 'after the observed window'")
     if own:
-        cases.append("WHEN e.surrogate IS NULL THEN 'encounter spans the 90th birthday'")
+        cases += [
+            "WHEN span.begins IS NULL THEN 'encounter without a start'",
+            "WHEN e.surrogate IS NULL THEN 'encounter spans the 90th birthday'",
+        ]
     picked = ["r.id", f"CASE {' '.join(cases)} END AS dropped", "p.surrogate AS patient"]
     if timed:
         picked += [f"{time} AS time", f"{known_at} AS known_at"]
@@ -158,13 +164,13 @@ def located_sql(view: ResearchView) -> str:
 
 SPANS: Final = (
     "SELECT patient_id, encounter_id, min(time) FILTER (NOT over) AS begins, "
-    "max(time) FILTER (over) AS ends FROM ("
-    "SELECT patient_id, encounter_id, time, false AS over FROM admission WHERE dropped IS NULL "
-    "UNION ALL "
-    "SELECT patient_id, encounter_id, time, true AS over FROM discharge WHERE dropped IS NULL) "
-    "GROUP BY ALL"
+    "max(known) FILTER (over) AS ends FROM ("
+    "SELECT patient_id, encounter_id, time, known, false AS over FROM admission "
+    "WHERE dropped IS NULL UNION ALL "
+    "SELECT patient_id, encounter_id, time, known, true AS over FROM discharge "
+    "WHERE dropped IS NULL) GROUP BY ALL"
 )
-"""Each encounter's start and end; it belongs to the timeline in which it starts."""
+"""Each encounter's start, and when its end was known; its timeline is that of its start."""
 
 
 def written_rows_sql(rows: str, condition: str = "true") -> str:
@@ -187,8 +193,9 @@ def _column(column: DomainColumn) -> str:
             return f"CASE WHEN {kept} THEN {_offset(raw)} END AS {output}"
         case "age":
             years = f"whole_years(p.birth, {raw})"
-            old = f"p.begins = p.birth + INTERVAL {OLDEST_AGE} YEAR"
-            age = f"CASE WHEN {old} THEN {OLDEST_AGE} ELSE least({years}, {OLDEST_AGE - 1}) END"
+            young = f"CASE WHEN {years} < {OLDEST_AGE} THEN {years} ELSE {OLDEST_AGE - 1} END"
+            known = f"p.birth IS NOT NULL AND {raw} IS NOT NULL"
+            age = f"CASE WHEN {known} THEN CASE WHEN p.old THEN {OLDEST_AGE} ELSE {young} END END"
             return f"({age})::SMALLINT AS {output}"
         case _:
             return f"{raw} AS {output}"

@@ -17,13 +17,13 @@ from typing import Final
 import pyarrow as pa
 
 from deid.engine import bind, connect, fetch
+from deid.extract import RARE
 from deid.rules import Rules
 from exports.sealed import CURRENT, Sealed, Stage, hash_json, open_sealed, sealing
 
 VERSION: Final = 1
 SHARED: Final = 11
 """Patients who must share a code that no value set declares."""
-RARE: Final = "RARE"
 FILE: Final = "vocabulary.json"
 
 
@@ -33,6 +33,11 @@ class Vocabulary:
 
     path: Path
     codes: frozenset[str]
+
+    @property
+    def published(self) -> frozenset[str]:
+        """The codes of published systems; a site's own (`local:`) may be anything, even a name."""
+        return frozenset(code for code in self.codes if not code.startswith("local:"))
 
     @property
     def digest(self) -> str:
@@ -76,18 +81,20 @@ def freeze_vocabulary(
             connection,
             {view.name: extracted.path / f"{view.name}.parquet" for view in coded}
             | {
+                "patients": extracted.path / "patient.parquet",
                 "exact": pa.table({"word": pa.array(exact, pa.string())}),
                 "prefixes": pa.table({"prefix": pa.array(prefixes, pa.string())}),
             },
         )
         rows = " UNION ALL ".join(
-            f"SELECT code AS word, patient_id FROM {view.name} WHERE dropped IS NULL"
+            f"SELECT code AS word, patient_id FROM {view.name} "
+            "SEMI JOIN patients USING (patient_id) WHERE dropped IS NULL"
             for view in coded
         )
         words = fetch(
             connection,
             f"WITH counted AS (SELECT word, count(DISTINCT patient_id) AS patients FROM ({rows}) "
-            "WHERE word IS NOT NULL GROUP BY word) "
+            f"WHERE word != '{RARE}' GROUP BY word) "
             "SELECT word FROM exact UNION SELECT word FROM counted WHERE patients >= $1 OR EXISTS "
             "(FROM prefixes WHERE starts_with(word, prefix)) ORDER BY word",
             SHARED,

@@ -61,8 +61,10 @@ def prefetched(request: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _in_bundle(bundle: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    for entry in bundle.get("entry", []):
-        resource = entry.get("resource", {})
+    for entry in bundle.get("entry") or []:
+        resource = entry.get("resource") if isinstance(entry, Mapping) else None
+        if not isinstance(resource, Mapping):
+            continue
         if resource.get("resourceType") == "Bundle":
             yield from _in_bundle(resource)
         else:

@@ -20,14 +20,14 @@ def run(tmp_path: Path) -> Callable[..., Deidentified]:
 
     def deidentified(
         resources: Sequence[Resource],
-        exported: str = "2024-07-03T00:00:00",
+        exported: str | None = "2024-07-03T00:00:00",
         rules: Rules | None = None,
         name: str = "one",
         declared: frozenset[str] = frozenset({"loinc:2160-0", "icd10cm:I50*"}),
     ) -> Deidentified:
         source = write_ndjson(tmp_path / f"source-{name}", resources)
         work = tmp_path / "work"
-        when = datetime.fromisoformat(exported)
+        when = datetime.fromisoformat(exported) if exported else None
         landing = land_folder(source, work / "phi", transaction_time=when)
         return deidentify(landing, work, declared=declared, rules=rules)
 

@@ -70,6 +70,21 @@ def test_a_leaky_view_releases_nothing_and_the_message_names_no_value(
     assert "Hamanová" in (work / "phi" / "logs" / f"{refused.value.ref}.log").read_text()
 
 
+def test_a_sites_own_code_that_is_a_name_is_caught_however_many_share_it(run: Deidentify) -> None:
+    crowd = [patient(f"p{n}", name=[{"family": "Quillfeather"}]) for n in range(11)]
+    stays = [
+        encounter(f"e{n}", "2020-03-01T10:00:00", "2020-03-02T10:00:00", who=f"p{n}")
+        for n in range(11)
+    ]
+    named = [{"system": "https://ehr.example.org/panels", "code": "QUILLFEATHER"}]
+    seen = [
+        observation(f"o{n}", "2020-03-01T11:00:00", who=f"p{n}", code={"coding": named})
+        for n in range(11)
+    ]
+    with pytest.raises(FhirloomError, match=r"observation\.code"):
+        run([*crowd, *stays, *seen])
+
+
 @pytest.fixture
 def released(tmp_path: Path) -> Path:
     folder = tmp_path / "tables"

@@ -110,7 +110,7 @@ def test_patients_of_the_exports_own_year_wait(run: Deidentify) -> None:
 
 def test_at_ninety_a_second_timeline_begins_with_its_own_zero(run: Deidentify) -> None:
     old = patient(birthDate="1930-03-03")
-    before = encounter("e0", "2019-01-01T00:00:00", "2019-01-02T00:00:00")
+    before = encounter("e0", "2019-01-02T10:00:00", "2019-01-03T00:00:00")
     after = encounter("e2", "2021-01-01T00:00:00", "2021-01-02T00:00:00")
     done = run([old, before, STAY, after])
     admissions = rows(done, "admission")
@@ -122,7 +122,7 @@ def test_at_ninety_a_second_timeline_begins_with_its_own_zero(run: Deidentify) -
     # STAY began two days before the birthday; its discharge falls after it, so it is dropped,
     # and the second timeline's zero is that discharge.
     zero_to_2021 = int((datetime(2021, 1, 1) - datetime(2020, 3, 4, 12)).total_seconds())
-    assert spans == [(2019, 88, 0), (2019, 89, 425 * DAY + 10 * 3600), (2020, 90, zero_to_2021)]
+    assert spans == [(2019, 88, 0), (2019, 89, 424 * DAY), (2020, 90, zero_to_2021)]
     assert outcome(done, "discharge") == {"kept": 2, "encounter spans the 90th birthday": 1}
 
 
@@ -173,3 +173,86 @@ def test_the_same_crosswalk_gives_the_same_bytes(run: Deidentify) -> None:
     again = run([patient(), STAY])
     assert not again.tables.sealed.fresh
     assert again.tables.sealed.digest == first.tables.sealed.digest
+
+
+def test_a_corrected_birth_date_moves_the_split_and_leaves_no_overlap(run: Deidentify) -> None:
+    before = encounter("e0", "2019-05-01T10:00:00", "2019-05-02T10:00:00")
+    after = encounter("e2", "2021-05-01T10:00:00", "2021-05-02T10:00:00")
+    undated = {key: value for key, value in patient().items() if key != "birthDate"}
+    first = run([undated, before, after])
+    assert len({row["patient"] for row in rows(first, "admission")}) == 1
+    second = run([patient(birthDate="1930-03-03"), before, after], name="corrected")
+    told = [(row["patient"], row["encounter"], row["age"]) for row in rows(second, "admission")]
+    assert sorted(age for _, _, age in told) == [89, 90]
+    assert len({surrogate for surrogate, _, _ in told}) == len({key for _, key, _ in told}) == 2
+    assert {row["patient"] for row in rows(first, "patient")} < {
+        surrogate for surrogate, _, _ in told
+    }
+
+
+def test_without_a_birth_date_there_is_no_age(run: Deidentify) -> None:
+    undated = {key: value for key, value in patient().items() if key != "birthDate"}
+    [row] = rows(run([undated, STAY]), "admission")
+    assert row["age"] is None
+
+
+def test_zero_is_no_sentinel_no_memory_and_no_bare_first_of_january(run: Deidentify) -> None:
+    unlikely = [
+        observation("o1", "1970-01-01T00:00:00Z"),
+        observation("o2", "2018-01-01"),
+        condition("c1", onsetDateTime="2001-07-01", recordedDate="2020-03-02"),
+    ]
+    done = run([patient(), STAY, *unlikely])
+    assert [row["anchor_year"] for row in rows(done, "patient")] == [2020]
+    assert rows(done, "admission")[0]["time"] == 0
+    assert outcome(done, "observation") == {"kept": 1, "no plausible time": 1}
+
+
+def test_of_versions_of_the_same_instant_one_is_taken_and_a_withdrawal_wins(
+    run: Deidentify,
+) -> None:
+    one = observation("o1", "2020-03-02T08:00:00")
+    other = observation("o1", "2020-03-02T08:00:00", valueQuantity={"value": 9, "code": "mg/dL"})
+    done = run([patient(), STAY, one, other])
+    again = run([patient(), STAY, other, one], name="reversed")
+    assert len(rows(done, "observation")) == 1
+    assert rows(done, "observation") == rows(again, "observation")
+    done = run([patient(), STAY, one, other, one | {"status": "entered-in-error"}], name="error")
+    assert rows(done, "observation") == []
+
+
+def test_a_code_without_its_systems_form_is_rare_though_a_prefix_declares_it(
+    run: Deidentify,
+) -> None:
+    told = condition("c1", "I50.9 HAMANOVA 413-555-0147", recordedDate="2020-03-02")
+    [row] = rows(run([patient(), STAY, told]), "condition")
+    assert row["code"] == "RARE"
+
+
+def test_codes_of_strangers_do_not_count_as_shared(run: Deidentify) -> None:
+    strangers = [condition(f"c{n}", "J44.9", f"g{n}", recordedDate="2020-03-02") for n in range(11)]
+    own = condition("own", "J44.9", recordedDate="2020-03-02")
+    [row] = rows(run([patient(), STAY, own, *strangers]), "condition")
+    assert row["code"] == "RARE"
+
+
+def test_a_discharge_on_a_bare_date_tells_its_diagnoses_at_the_next_midnight(
+    run: Deidentify,
+) -> None:
+    stay = encounter("e1", "2020-03-01T10:00:00", "2020-03-04")
+    told = condition("c1", onsetDateTime="2020-03-01", encounter={"reference": "Encounter/e1"})
+    done = run([patient(), stay, told])
+    assert rows(done, "condition")[0]["known_at"] == rows(done, "discharge")[0]["known_at"]
+
+
+def test_one_mistyped_year_does_not_move_the_time_of_export(run: Deidentify) -> None:
+    crowd = [patient(f"p{n}") for n in range(12)]
+    stays = [
+        encounter(f"e{n}", "2020-03-01T10:00:00", "2020-03-02T10:00:00", who=f"p{n}")
+        for n in range(12)
+    ]
+    typo = observation("o1", "2099-01-02T08:00:00", who="p3")
+    later = [observation(f"l{n}", "2023-06-02T08:00:00", who=f"p{n}") for n in range(11)]
+    done = run([*crowd, *stays, typo, *later], exported=None)
+    until = {row["observed_until"] for row in rows(done, "patient")}
+    assert until == {int((datetime(2023, 6, 2) - datetime(2021, 1, 1)).total_seconds())}
