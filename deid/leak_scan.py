@@ -30,10 +30,13 @@ import pyarrow.parquet as pq
 from deid.engine import bind, connect, fetch
 from deid.extract import RARE
 from deid.identifiers import SHORTEST, SHORTEST_NUMBER, Identifier, digits, normal
+from deid.rules import load_rules
 
 LONGEST_PHRASE: Final = 8
-"""Tokens; an identifier with more is found by no run of an output string."""
+"""Tokens in a run of an output string."""
 CONTROL: Final = "negative control"
+EXCEPTIONS: Final = Path(__file__).parent / "exceptions.json"
+TIME_COLUMNS: Final = ("patient", "time", "known_at", "anchor_year", "observed_until", "encounter")
 LONGEST_NUMBER: Final = 18
 """Digits that fit into 64 bits."""
 
@@ -108,8 +111,10 @@ def scan(
     for identifier in chain(passed_over, found):
         result.identifiers += 1
         form = normal(identifier.value)
-        if len(form) >= SHORTEST and form in phrases:
-            for place in phrases[form]:
+        # A longer one would be found by its beginning.
+        begin = form if form.count(" ") < LONGEST_PHRASE else _beginning(form)
+        if len(form) >= SHORTEST and begin in phrases:
+            for place in phrases[begin]:
                 result.hit(place, identifier)
         number = digits(identifier.value)
         if SHORTEST_NUMBER <= len(number) <= LONGEST_NUMBER:
@@ -118,8 +123,23 @@ def scan(
                     result.hit(place, identifier, ", digits")
             if identifier.patient_id and identifier.letter != "C":
                 own.add((identifier.patient_id, int(number)))
+    for place in _unscannable(folder):
+        result.string_hits[place] = 1
     _scan_numbers(folder, own, patients, result)
     return result
+
+
+def _beginning(form: str) -> str:
+    return " ".join(form.split(" ", LONGEST_PHRASE)[:LONGEST_PHRASE])
+
+
+def _unscannable(folder: Path) -> Iterator[str]:
+    """Columns of a type that nothing here looks into: they do not pass."""
+    scanned = (pa.types.is_string, pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
+    for path in sorted(folder.rglob("*.parquet")):
+        for item in pq.read_schema(path):
+            if not any(is_one(item.type) for is_one in scanned):
+                yield f"{path.parent.name}.{item.name} (type {item.type} cannot be scanned)"
 
 
 def released_strings(folder: Path, vocabulary: frozenset[str] = frozenset()) -> dict[str, str]:
@@ -128,13 +148,13 @@ def released_strings(folder: Path, vocabulary: frozenset[str] = frozenset()) -> 
     for path in sorted(folder.rglob("*.parquet")):
         table = path.parent.name
         strings |= {table: "table name", path.stem: "file name"}
-        strings |= dict.fromkeys(_metadata_strings(path, vocabulary), f"metadata of {table}")
+        strings |= dict.fromkeys(_metadata_strings(path), f"metadata of {table}")
         for column, values in _text_values(path):
             place = f"{table}.{column}"
             for value in values:
-                if value not in vocabulary and not _excepted(value, place):
-                    strings[value] = place
-    return strings
+                strings[value] = place
+    exempt = vocabulary | _allowed()
+    return {text: place for text, place in strings.items() if text not in exempt}
 
 
 def _text_values(path: Path) -> Iterator[tuple[str, list[str]]]:
@@ -145,7 +165,7 @@ def _text_values(path: Path) -> Iterator[tuple[str, list[str]]]:
         yield column, [value for value in pc.unique(table[column]).to_pylist() if value]
 
 
-def _metadata_strings(path: Path, vocabulary: frozenset[str]) -> Iterator[str]:
+def _metadata_strings(path: Path) -> Iterator[str]:
     """Names, key-value metadata and statistics; the extremes of text columns are values too."""
     file = pq.ParquetFile(path)
     for name, kind in zip(file.schema_arrow.names, file.schema_arrow.types, strict=True):
@@ -161,24 +181,33 @@ def _metadata_strings(path: Path, vocabulary: frozenset[str]) -> Iterator[str]:
         for column in range(metadata.num_columns):
             chunk = metadata.row_group(group).column(column)
             if chunk.is_stats_set and chunk.statistics.has_min_max:
-                place = f"{path.parent.name}.{chunk.path_in_schema}"
-                for extreme in (chunk.statistics.min, chunk.statistics.max):
-                    text = extreme if isinstance(extreme, str) else ""
-                    if text and text not in vocabulary and not _excepted(text, place):
-                        yield text
+                extremes = (chunk.statistics.min, chunk.statistics.max)
+                yield from (text for text in extremes if isinstance(text, str))
 
 
 @cache
 def _exceptions() -> dict[str, Any]:
-    read: dict[str, Any] = json.loads((Path(__file__).parent / "exceptions.json").read_text())
+    read: dict[str, Any] = json.loads(EXCEPTIONS.read_text())
     return read
 
 
-def _excepted(value: str, place: str) -> bool:
-    return value == RARE or any(
-        value == item["value"] and item["column"] in ("*", place)
-        for item in _exceptions()["allowed"]
-    )
+@cache
+def _allowed() -> frozenset[str]:
+    """The members of the lists that `exceptions.json` names, as the shipped rules hold them."""
+    rules = load_rules()
+    lists = {
+        "labels": (label for labels in rules.enums.values() for label in labels.values()),
+        "units": (declared["unit"] for declared in rules.quantities.values()),
+        "names": chain(
+            TIME_COLUMNS,
+            (view.name for view in rules.views),
+            (column.name for view in rules.views for column in view.columns),
+        ),
+        "writer": (f"parquet-cpp-arrow version {pa.cpp_version}",),
+        "types": map(str, (pa.string(), pa.int16(), pa.int64(), pa.float64())),
+    }
+    named = chain.from_iterable(lists[item["list"]] for item in _exceptions()["allowed"])
+    return frozenset(chain((RARE, "other"), named, _exceptions()["values"]))
 
 
 def _phrases(strings: Mapping[str, str]) -> dict[str, set[str]]:

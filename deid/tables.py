@@ -21,15 +21,16 @@ from deid.compiler import name, text
 from deid.crosswalk import OLDEST_AGE, Crosswalk
 from deid.engine import bind, connect, fetch
 from deid.extract import RARE
-from deid.rules import WRITTEN, DomainColumn, ResearchView, Rules
+from deid.rules import PACKAGED, WRITTEN, DomainColumn, ResearchView, Rules
 from deid.vocabulary import Vocabulary
 from exports.progress import Progress, silent
-from exports.sealed import Sealed, Stage
+from exports.sealed import Sealed, Stage, hash_file, hash_json
 
 VERSION: Final = 1
 BUCKETS: Final = 16
 """Patient buckets of each table: what is read, sorted and held in memory at once."""
 
+PROOF_LISTS: Final = ("identifiers.json", "exceptions.json")
 LOCATED: Final = WRITTEN | {"encounter", "own encounter"}
 """Kinds of columns that a table has besides patient, time and known_at."""
 
@@ -45,6 +46,7 @@ def tables_stage(
             "extract": extracted.digest,
             "crosswalk": crosswalk.sealed.digest,
             "vocabulary": vocabulary.digest,
+            "proofs": hash_json([hash_file(PACKAGED / name) for name in PROOF_LISTS]),
         },
         rules.hash,
     )

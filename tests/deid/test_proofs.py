@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,12 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from deid.deidentify import Deidentified
-from deid.identifiers import Identifier, of_resource
+from deid.identifiers import SHORTEST, Identifier, digits, normal, of_resource
 from deid.leak_scan import Scan, scan
 from deid.rules import load_rules, research_view
 from deid.second_opinion import opinions
 from deid.view import parse_view
 from exports.errors import FhirloomError
+from exports.sandbox.population import Hospital, patient_record
 from tests.deid.resources import Deidentify, encounter, observation, patient
 
 STAY = encounter("e1", "2020-03-01T10:00:00-05:00", "2020-03-04T12:00:00-05:00")
@@ -154,10 +156,11 @@ def test_identifiers_are_found_wherever_they_stand() -> None:
         ("R", "o-17"),
         ("A", "Åsa H."),
         ("R", "ask Jana Nováková"),
+        ("R", "Nováková"),
         ("A", "Inner"),
         ("C", "2020-03-02"),
     }
-    assert {item.patient_id for item in of_resource(resource)} == {"p1"}
+    assert {item.patient_id for item in of_resource(resource)} == {"p1", ""}
     assert not any("loinc" in value for _, value in found)
 
 
@@ -205,3 +208,63 @@ def test_a_view_that_drops_rows_uncounted_is_refused() -> None:
     source = dict(rules.view("condition").view.source)
     with pytest.raises(FhirloomError, match="uncounted"):
         research_view(parse_view({**source, "where": [{"path": "code.exists()"}]}), rules.enums)
+
+
+@pytest.mark.parametrize(
+    ("leaf", "value"),
+    [
+        ({"identifier": [{"value": 812345}]}, "812345"),
+        ({"groupIdentifier": {"value": "G-4711"}}, "G-4711"),
+        ({"extension": [{"url": "u", "valueContactPoint": {"value": "413-555-0147"}}]}, "413-5"),
+        ({"extension": [{"url": "u", "extension": [{"valueUri": "urn:mrn:99"}]}]}, "urn:mrn"),
+        ({"note": [{"text": "spoke with Jana"}]}, "Jana"),
+        ({"content": [{"attachment": {"data": "c2VlbiBieSBKYW5h"}}]}, "Jana"),
+        ({"subject": {"reference": "Patient/p-77/_history/3"}}, "p-77"),
+    ],
+)
+def test_leaves_that_a_path_list_forgets(leaf: dict[str, object], value: str) -> None:
+    found = of_resource({"resourceType": "Basic", "id": "b1", **leaf})
+    assert any(item.value.startswith(value) for item in found)
+
+
+def test_every_identifier_that_the_sandbox_plants_is_on_the_list() -> None:
+    """All but names of under four letters; dates are compared as days, texts by their words."""
+    hospital = Hospital(seed=5, patients=12)
+    missed = []
+    for index in range(hospital.patients):
+        record = patient_record(hospital, index)
+        found = [item for resource in record.resources for item in of_resource(resource)]
+        forms = {normal(item.value) for item in found} | {digits(item.value) for item in found}
+        for planted in record.truth.identifiers:
+            forms_of_it = {normal(planted.value), normal(planted.value[:10]), digits(planted.value)}
+            short = len(planted.value) < SHORTEST
+            if not short and not forms & forms_of_it:
+                missed.append((planted.letter, planted.location))
+    assert missed == []
+
+
+def test_a_person_may_be_called_as_a_closed_list_says(run: Deidentify) -> None:
+    named = patient(name=[{"family": "Long", "given": ["White", "Female"]}], gender="female")
+    stay = encounter("e1", "2020-03-01T10:00:00", "2020-03-02T10:00:00")
+    stay["hospitalization"] = {"dischargeDisposition": {"coding": [{"code": "long"}]}}
+    assert passed(run([named, stay])) == {"leak scan", "second opinion"}
+
+
+def test_a_number_with_leading_zeros_is_the_same_number(run: Deidentify, released: Path) -> None:
+    padded = Identifier("p1", "H", "000812345")
+    assert scanned(released, {"value": [812345]}, padded).number_hits
+    assert scanned(released, {"ward": ["no. 812345"]}, padded).string_hits
+    done = run([patient(identifier=[{"value": "000012345"}]), STAY])
+    assert passed(done) == {"leak scan", "second opinion"}
+
+
+def test_what_cannot_be_scanned_does_not_pass(released: Path) -> None:
+    when = scanned(released, {"born": [date(1950, 6, 15)]}, OWN_NUMBER, NAME)
+    assert "visit.born (type date32[day] cannot be scanned)" in when.string_hits
+
+
+def test_invisible_characters_and_long_texts_hide_nothing(released: Path) -> None:
+    assert scanned(released, {"ward": ["Smi\u00adth"]}, NAME, OWN_NUMBER).string_hits
+    long = "seen with her daughter at the old mill by the river in May"
+    text = Identifier("p1", "R", long)
+    assert scanned(released, {"ward": [long]}, text, OWN_NUMBER).string_hits
