@@ -17,6 +17,7 @@ from exports.resource_types import RESOURCE_TYPES
 from exports.sealed import hash_json
 
 Level = Literal["system", "patient", "group"]
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 FHIR_ID = re.compile(r"[A-Za-z0-9.\-]{1,64}")
 
 
@@ -42,6 +43,8 @@ class ExportRequest:
         parts = urlsplit(self.server)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise _unusable("The server isn't an http(s) URL", "server", "Give the FHIR base URL.")
+        if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+            raise _unusable("Plain http would show the records", "server", "Give an https URL.")
         if parts.username or parts.query or parts.fragment:
             raise _unusable(
                 "The server's URL has more than a path", "server", "Give the FHIR base URL alone."

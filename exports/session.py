@@ -10,12 +10,11 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from exports.request import ExportRequest
+from exports.request import LOOPBACK, ExportRequest
 from exports.smart import BackendServices, read_key
 from exports.transport import Patience, refusal, send, unreachable
 
 TIMEOUT: Final = httpx.Timeout(60.0, connect=10.0)
-LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class Session:

@@ -5,9 +5,10 @@ answers at once, and each command brings in what it needs.
 from __future__ import annotations
 
 import json
+import shlex
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from functools import wraps
 from pathlib import Path
@@ -17,7 +18,7 @@ import click
 
 from exports.errors import FhirloomError, value_free
 from flows import summary
-from flows.exit_codes import INTERNAL, MEANINGS, OF_ERROR
+from flows.exit_codes import INTERNAL, INTERRUPTED, MEANINGS, OF_ERROR
 from flows.options import (
     JSON,
     SOURCE,
@@ -50,13 +51,18 @@ def _answers(command: Callable[P, None]) -> Callable[P, None]:
             return command(*args, **kwargs)
         except FhirloomError as error:
             failure = error
-        except (click.ClickException, click.Abort, click.exceptions.Exit):
+        except (click.ClickException, click.exceptions.Exit):
             raise
+        except (KeyboardInterrupt, click.Abort):
+            click.echo("fhirloom: stopped; the same command goes on from here", err=True)
+            sys.exit(INTERRUPTED)
         except Exception as error:
             work = kwargs.get("work")
-            if not isinstance(work, Path):
-                raise
-            failure = value_free(error, stage="fhirloom", phi=work / "phi")
+            failure = (
+                value_free(error, stage="fhirloom", phi=work / "phi")
+                if isinstance(work, Path)
+                else _unexplained(error)
+            )
         if kwargs.get("as_json"):
             fields = ("code", "what", "where", "fix", "ref")
             told = {"error": {name: getattr(failure, name) for name in fields}}
@@ -66,6 +72,16 @@ def _answers(command: Callable[P, None]) -> Callable[P, None]:
         sys.exit(OF_ERROR.get(failure.code, INTERNAL))
 
     return answering
+
+
+def _unexplained(error: Exception) -> FhirloomError:
+    """A defect in a command without a work folder: there is no place that may hold its values."""
+    return FhirloomError(
+        "internal",
+        f"{type(error).__name__} while scoring",
+        where="score",
+        fix="Check the request against the bundle's prefetch.json.",
+    )
 
 
 def _tell(facts: summary.Facts, as_json: bool) -> None:
@@ -84,12 +100,17 @@ def _alone(work: Path, name: str) -> summary.Facts:
         return stages.run(getattr(stages, name), folder, display())
 
 
-def _prepared(work: Path, settings: Settings) -> Work:
-    """The work folder with the settings kept in it."""
+@contextmanager
+def _prepared(work: Path, settings: Settings) -> Iterator[Work]:
+    """The work folder, this command's alone while the block lasts, with the settings kept in it."""
     folder = open_work(work)
     quieten(folder.research)
-    save_settings(settings, folder.phi)
-    return folder
+    from flows import study
+
+    study.check(settings)
+    with at_work(folder):
+        save_settings(settings, folder.phi)
+        yield folder
 
 
 @click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -110,13 +131,14 @@ def run(work: Path, as_json: bool, **given: Any) -> None:
     Patients come from the embedded sandbox EHR, from a real server (--server) or from a folder
     of NDJSON (--ndjson). What was done before is not done again.
     """
-    folder = _prepared(work, settings_of(given))
-    from flows.orchestrator import prefect_server
+    with _prepared(work, settings_of(given)) as folder:
+        click.echo("fhirloom: starting", err=True)
+        from flows.orchestrator import prefect_server
 
-    with prefect_server(folder.phi / "logs" / "prefect-server.log") as api:
-        from flows.pipeline import run_pipeline
+        with prefect_server(folder.phi / "logs" / "prefect-server.log") as api:
+            from flows.pipeline import run_pipeline
 
-        facts = run_pipeline(folder.path, api)
+            facts = run_pipeline(folder.path, api)
     _tell(facts, as_json)
 
 
@@ -142,7 +164,8 @@ def sandbox_serve(work: Path, patients: int, seed: int, port: int) -> None:
         click.echo(f"--server {ehr.base_url} --client-id {ehr.client_id} --key {ehr.key}")
 
     source = HospitalSource(Hospital(seed, patients), folder.phi / "truth" / "served")
-    serve_forever(source, folder.sandbox, port=port, ready=ready)
+    with suppress(KeyboardInterrupt):
+        serve_forever(source, folder.sandbox, port=port, ready=ready)
 
 
 @main.command(epilog=EPILOG)
@@ -152,8 +175,9 @@ def sandbox_serve(work: Path, patients: int, seed: int, port: int) -> None:
 @_answers
 def export(work: Path, as_json: bool, **given: Any) -> None:
     """Land the patients' records in WORK/phi, by Bulk Data export or from a folder."""
-    folder = _prepared(work, settings_of(given))
-    _tell(_alone(folder.path, "EXPORT"), as_json)
+    with _prepared(work, settings_of(given)) as folder:
+        facts = _alone(folder.path, "EXPORT")
+    _tell(facts, as_json)
 
 
 @main.command(epilog=EPILOG)
@@ -178,10 +202,10 @@ def features() -> None:
 @_answers
 def features_build(work: Path, as_json: bool, **given: str | None) -> None:
     """Build the feature matrix from the research tables: WORK/research/features."""
-    phi = open_work(work).phi
     chosen = with_full_paths({name: value for name, value in given.items() if value})
-    save_settings(replace(load_settings(phi), **chosen), phi)
-    _tell(_alone(work, "FEATURES"), as_json)
+    with _prepared(work, replace(load_settings(open_work(work).phi), **chosen)) as folder:
+        facts = _alone(folder.path, "FEATURES")
+    _tell(facts, as_json)
 
 
 @main.command(epilog=EPILOG)
@@ -228,8 +252,9 @@ def schedule(work: Path, cron: str, at_once: bool, **given: Any) -> None:
     run. Times are UTC.
     """
     settings = settings_of(given)
-    folder = _prepared(work, replace(settings, fresh=settings.source == "server"))
-    from flows.orchestrator import prefect_server
+    # Each run takes the folder for itself when it is due.
+    with _prepared(work, replace(settings, fresh=settings.source == "server")) as folder:
+        from flows.orchestrator import prefect_server
 
     with prefect_server(folder.phi / "logs" / "prefect-server.log", schedules=True) as api:
         from flows.nightly import serve
@@ -246,4 +271,5 @@ def mlflow_ui(work: Path) -> None:
     """Print the command that opens MLflow on the work folder's models."""
     from training.registry import tracking_uri
 
-    click.echo(f"mlflow ui --backend-store-uri {tracking_uri(Work(work.absolute()).research)}")
+    store = tracking_uri(Work(work.absolute()).research)
+    click.echo(f"mlflow ui --backend-store-uri {shlex.quote(store)}")

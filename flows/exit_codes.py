@@ -13,6 +13,7 @@ NOT_TRAINED: Final = 3
 FAILED_PROOF: Final = 4
 BAD_INPUT: Final = 5
 SERVER: Final = 6
+INTERRUPTED: Final = 130  # as shells have it
 
 OF_ERROR: Final[dict[Code, int]] = {
     "bad-input": BAD_INPUT,
@@ -27,8 +28,9 @@ MEANINGS: Final[dict[int, str]] = {
     COMPLETE: "complete",
     INTERNAL: "a defect of fhirloom: the detail lies in WORK/phi/logs",
     USAGE: "usage: an unknown command or option",
-    NOT_TRAINED: "complete, but no model trained: too few events",
+    NOT_TRAINED: "complete, but no model trained: too few events or years",
     FAILED_PROOF: "a proof failed: nothing was released",
     BAD_INPUT: "bad input: a file, a folder, a key or a setting is unusable",
     SERVER: "the FHIR server refused, or its rows did not all arrive",
+    INTERRUPTED: "stopped by Ctrl-C; the same command goes on from there",
 }

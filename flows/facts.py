@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -93,7 +94,7 @@ def of_model(model: TrainedModel, registered: RegisteredModel, bundle: Path, sto
         },
         "registered": asdict(registered),
         "bundle": str(bundle),
-        "mlflow_ui": f"mlflow ui --backend-store-uri {store}",
+        "mlflow_ui": f"mlflow ui --backend-store-uri {shlex.quote(store)}",
     }
 
 

@@ -12,6 +12,7 @@ from typing import Final
 QUIET: Final = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "ORT_DISABLE_TELEMETRY": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_TELEMETRY_ENABLE_RESOURCE_METRICS": "false",
     "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
@@ -39,6 +40,7 @@ def quieten(research: Path) -> None:
         del os.environ[name]
     home = research / "prefect"
     os.environ.update(QUIET, PREFECT_HOME=str(home), PREFECT_PROFILES_PATH=str(home / "none.toml"))
+    os.environ["MPLCONFIGDIR"] = str(research / ".matplotlib")
     for name in ("NO_PROXY", "no_proxy"):
         direct = {*os.environ.get(name, "").split(","), "127.0.0.1", "localhost"}
         os.environ[name] = ",".join(sorted(direct - {""}))

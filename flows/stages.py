@@ -55,6 +55,9 @@ def run(stage: Stage, work: Work, shown: Display) -> Facts:
             cost.skipped = not done.fresh
         return {**done.facts, "stages": [cost.facts()]}
     except Exception as error:
+        # DuckDB's way of passing a Ctrl-C on.
+        if isinstance(error, RuntimeError) and "interrupted" in str(error).lower():
+            raise KeyboardInterrupt from None
         failure = error
     safe = value_free(failure, stage=stage.name, phi=work.phi)
     # Raised in the open, so that Python chains nothing to it that may hold a value.

@@ -31,6 +31,12 @@ def features(settings: Settings) -> FeatureSpec:
     return read_spec(Path(named)) if named.endswith((".yaml", ".yml")) else load_spec(named)
 
 
+def check(settings: Settings) -> None:
+    """Read both declarations, so that a wrong one is refused before anything keeps its name."""
+    task(settings)
+    features(settings)
+
+
 def declared() -> frozenset[str]:
     """The codes and prefixes that may appear in the research tables however rare they are."""
     return frozenset(pattern for name in names() for pattern in load(name).patterns)

@@ -76,7 +76,7 @@ def _views(facts: Facts) -> Iterator[str]:
     views = facts.get("views")
     if not views:
         return
-    yield f"{'view':<14}{'rows':>12}{'kept':>13}{'dropped':>12}{'quarantined':>14}"
+    yield f"{'view':<14}{'resources':>12}{'kept':>13}{'dropped':>12}{'quarantined':>14}"
     for view in views:
         dropped, quarantined = sum(view["dropped"].values()), sum(view["quarantined"].values())
         sign = "" if view["adds_up"] else "  ✗"
@@ -85,7 +85,7 @@ def _views(facts: Facts) -> Iterator[str]:
             f"{dropped:>12,}{quarantined:>14,}{sign}"
         )
     together = all(view["adds_up"] for view in views)
-    yield f"kept + dropped + quarantined {'=' if together else '≠'} rows, in every view"
+    yield f"kept + dropped + quarantined {'=' if together else '≠'} resources, in every view"
     reasons: Counter[str] = Counter()
     for view in views:
         reasons.update(view["dropped"])

@@ -72,9 +72,18 @@ def open_work(path: Path) -> Work:
     return work
 
 
+_held: set[Path] = set()
+
+
 @contextmanager
 def at_work(work: Work) -> Iterator[None]:
-    """Keep other runs out of the work folder; a killed run's hold ends with its process."""
+    """Keep other runs out of the work folder; a killed run's hold ends with its process.
+
+    Within the block the same process may enter again: the command holds the folder for its flow.
+    """
+    if work.path in _held:
+        yield
+        return
     with (work.phi / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -85,4 +94,8 @@ def at_work(work: Work) -> Iterator[None]:
                 where=str(work.path),
                 fix="Wait until it ends, or give another folder with --work.",
             ) from None
-        yield
+        _held.add(work.path)
+        try:
+            yield
+        finally:
+            _held.discard(work.path)

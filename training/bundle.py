@@ -71,11 +71,14 @@ def verify_bundle(path: Path) -> Sealed:
     Raises `FhirloomError`: bad-input for a file that is missing, changed or not in the manifest,
     parity-failed for golden vectors that the graph does not reproduce.
     """
-    sealed = open_sealed(path)
-    if sealed is None:
-        raise _damaged("The bundle has no manifest", MANIFEST)
-    manifest = json.loads((sealed.path / MANIFEST).read_text())
-    listed: dict[str, str] = manifest["files"]
+    try:
+        sealed = open_sealed(path)
+        if sealed is None:
+            raise _damaged("There is no bundle, or it has no manifest", MANIFEST)
+        manifest = json.loads((sealed.path / MANIFEST).read_text())
+        listed: dict[str, str] = manifest["files"]
+    except (ValueError, KeyError, TypeError):
+        raise _damaged("The manifest can't be read", MANIFEST) from None
     for name, digest in sorted(listed.items()):
         file = sealed.path / name
         if not file.is_file():

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import onnxruntime
 
 from exports.errors import FhirloomError
 from training.calibrate import Doubles
 from training.graph import INPUT, OUTPUT
 from training.logistic import Floats
+from training.runtime import open_graph
 
 TOLERANCE: Final = 1e-6
 _ROWS_AT_ONCE: Final = 50_000
@@ -32,9 +32,7 @@ class Parity:
 
 def run_graph(graph: bytes, rows: Floats) -> Floats:
     """Probabilities [N] by onnxruntime, on one thread, of rows [N, n]."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    session = open_graph(graph)
     parts = [
         session.run([OUTPUT], {INPUT: np.ascontiguousarray(rows[start : start + _ROWS_AT_ONCE])})[0]
         for start in range(0, max(1, rows.shape[0]), _ROWS_AT_ONCE)

@@ -21,6 +21,7 @@ from features.online import OnlineFeatures
 from features.spec import parse_spec
 from training.bundle import verify_bundle
 from training.graph import INPUT, OUTPUT
+from training.runtime import open_graph
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,11 @@ class Scorer:
 
     def __init__(self, bundle: Path) -> None:
         """Open a bundle; raises `FhirloomError` where `verify_bundle` does."""
-        import onnxruntime as ort
-
         folder = verify_bundle(bundle).path
         self.spec = parse_spec("features.json", json.loads((folder / "features.json").read_text()))
         rules = load_rules(folder / RULES)
         self._features = OnlineFeatures(rules, load_vocabulary(folder / VOCABULARY_FILE), self.spec)
-        self._session = ort.InferenceSession(folder / "model.onnx")
+        self._session = open_graph(folder / "model.onnx")
 
     def score(self, request: Mapping[str, Any], at: datetime) -> Score:
         """The score of the request's patient at facility wall clock time `at`.

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -12,7 +13,10 @@ from click.testing import CliRunner, Result
 from exports.errors import CODES, FhirloomError
 from flows import cli, exit_codes
 from flows.cli import main
+from flows.exit_codes import BAD_INPUT
+from flows.work import Work, at_work
 
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
 HEAVY = {
     *("duckdb", "httpx", "matplotlib", "mlflow", "numpy", "onnx", "onnxruntime", "pandas"),
     *("prefect", "presidio_analyzer", "pyarrow", "rich", "sklearn", "starlette", "xgboost"),
@@ -35,6 +39,8 @@ def test_the_help_of_every_command_loads_nothing_heavy() -> None:
     script = f"""
 import sys
 from flows.cli import main
+from flows.exit_codes import BAD_INPUT
+from flows.work import Work, at_work
 for arguments in {asked!r}:
     main(arguments, standalone_mode=False)
 print("LOADED", *sorted({HEAVY!r} & sys.modules.keys()))
@@ -143,3 +149,28 @@ def test_a_defect_shows_neither_a_traceback_nor_a_value(
     (detail,) = (tmp_path / "phi" / "logs").glob("*.log")
     assert "Hamanová" in detail.read_text()
     assert detail.stem in found.stderr
+
+
+def test_scoring_tells_nothing_of_the_patient_when_it_fails(
+    fhirloom: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "manifest.json").write_text("{")
+    (tmp_path / "prefetch.json").write_text('{"prefetch": {}}')
+    arguments = ("--bundle", tmp_path / "bundle", "--prefetch", tmp_path / "prefetch.json")
+    done = fhirloom("score", *arguments, "--at", "2024-05-01T10:00:00")
+    assert done.returncode == BAD_INPUT
+    assert "Traceback" not in done.stderr
+    assert "The manifest can't be read" in done.stderr
+
+
+def test_a_refused_run_leaves_the_settings_of_the_folder_alone(
+    fhirloom: Command, few_patients: Path, work: Path
+) -> None:
+    assert fhirloom("export", "--ndjson", few_patients, "--work", work).returncode == 0
+    before = (work / "phi" / "settings.json").read_text()
+    arguments = ("run", "--ndjson", few_patients, "--work", work)
+    assert fhirloom(*arguments, "--task", "no-such-task").returncode == BAD_INPUT
+    with at_work(Work(work)):
+        assert fhirloom(*arguments).returncode == BAD_INPUT
+    assert (work / "phi" / "settings.json").read_text() == before

@@ -107,7 +107,7 @@ def test_the_summary_for_a_person_is_narrow_and_says_the_same(first: Run) -> Non
     assert max(len(line) for line in lines if not any(path in line for path in paths)) <= 80
     rows = first.facts["landing"]["landed_rows"]
     assert f"{rows:,} rows on the server = {rows:,} rows landed" in text
-    assert "kept + dropped + quarantined = rows, in every view" in text
+    assert "kept + dropped + quarantined = resources, in every view" in text
     assert "identifiers of the input found in the output" in text
     assert lines[-1] == "complete."
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -60,7 +61,11 @@ def test_a_file_is_no_work_folder(tmp_path: Path) -> None:
 
 def test_one_run_at_a_time(tmp_path: Path) -> None:
     work = open_work(tmp_path)
-    with at_work(work), pytest.raises(FhirloomError, match="Another run"), at_work(work):
+    with (work.phi / ".lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(FhirloomError, match="Another run"), at_work(work):
+            pass
+    with at_work(work), at_work(work):  # the command for its flow
         pass
     with at_work(work):
         pass
