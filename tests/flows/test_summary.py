@@ -19,10 +19,10 @@ def view(kept: int, *, adds_up: bool) -> dict[str, Any]:
 
 def test_rows_that_do_not_add_up_are_marked() -> None:
     balanced = summary.as_text({"views": [view(7, adds_up=True)]})
-    assert "kept + dropped + quarantined = rows" in balanced
+    assert "kept + dropped + quarantined = resources" in balanced
     assert "✗" not in balanced
     lost = summary.as_text({"views": [view(7, adds_up=True), view(6, adds_up=False)]})
-    assert "kept + dropped + quarantined ≠ rows" in lost
+    assert "kept + dropped + quarantined ≠ resources" in lost
     assert lost.count("✗") == 1
 
 
