@@ -41,6 +41,17 @@ class FhirloomError(Exception):
         self.ref = ref
         super().__init__(what)
 
+    @property
+    def facts(self) -> dict[str, str]:
+        """The error as JSON tells it."""
+        return {
+            "code": self.code,
+            "what": self.what,
+            "where": self.where,
+            "fix": self.fix,
+            "ref": self.ref,
+        }
+
     def __str__(self) -> str:
         detail = f" (detail: phi/logs/{self.ref}.log)" if self.ref else ""
         return f"{self.what}, in {self.where}. {self.fix}{detail}"

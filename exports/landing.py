@@ -192,7 +192,8 @@ def land_folder(
         arrivals: list[Arrival] = []
         for done, path in enumerate(paths, start=1):
             name = path.relative_to(source).as_posix()
-            arrivals.append(_bring_file(path, name, folder / "files", hashes[name]))
+            place = f"file {done} of {len(paths)}, in the order of their names"
+            arrivals.append(_bring_file(path, name, folder / "files", hashes[name], place))
             progress(done, len(paths), "files")
         if not any(arrival.delivered.judged.rows for arrival in arrivals):
             raise _nothing_in(source)
@@ -214,7 +215,8 @@ def _ndjson_candidates(source: Path) -> list[Path]:
     return paths
 
 
-def _bring_file(path: Path, name: str, files: Path, expected: str) -> Arrival:
+def _bring_file(path: Path, name: str, files: Path, expected: str, place: str) -> Arrival:
+    # Errors tell the place: a file may be named after a patient.
     taken = files / f"{name}.part"
     taken.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
@@ -223,14 +225,14 @@ def _bring_file(path: Path, name: str, files: Path, expected: str) -> Arrival:
         raise FhirloomError(
             "bad-input",
             f"A file can't be unpacked: {damage}",
-            where=name,
+            where=place,
             fix="Get the file again, or take it out of the folder.",
         ) from None
     if delivered.sha256 != expected:
         raise FhirloomError(
             "bad-input",
             "A file changed while it was being read",
-            where=name,
+            where=place,
             fix="Run again once nothing writes to the folder.",
         )
     landed = name if name.endswith(delivered.suffix) else name + delivered.suffix

@@ -64,9 +64,7 @@ def _answers(command: Callable[P, None]) -> Callable[P, None]:
                 else _unexplained(error)
             )
         if kwargs.get("as_json"):
-            fields = ("code", "what", "where", "fix", "ref")
-            told = {"error": {name: getattr(failure, name) for name in fields}}
-            click.echo(json.dumps(told), err=True)
+            click.echo(json.dumps({"error": failure.facts}), err=True)
         else:
             click.echo(f"fhirloom: {failure}", err=True)
         sys.exit(OF_ERROR.get(failure.code, INTERNAL))

@@ -17,6 +17,7 @@ from prefect.settings import (
     temporary_settings,
 )
 
+from exports.errors import FhirloomError
 from flows import stages
 from flows.display import display
 from flows.orchestrator import wait_until_ready
@@ -40,9 +41,13 @@ def fhirloom_pipeline(work: str) -> Facts:
     folder = open_work(Path(work))
     facts: Facts = {"work": work, "stages": []}
     with at_work(folder):
-        for stage_task in TASKS:
-            done = stage_task(work)
-            facts = {**facts, **done, "stages": facts["stages"] + done["stages"]}
+        try:
+            for stage_task in TASKS:
+                done = stage_task(work)
+                facts = {**facts, **done, "stages": facts["stages"] + done["stages"]}
+        except FhirloomError as failure:
+            save_summary({**facts, "error": failure.facts}, folder.research)
+            raise
         save_summary(facts, folder.research)
     return facts
 

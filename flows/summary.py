@@ -10,7 +10,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any, Final, TypeAlias
 
-from flows.exit_codes import COMPLETE, MEANINGS, NOT_TRAINED
+from flows.exit_codes import COMPLETE, MEANINGS, NOT_TRAINED, OF_ERROR
 
 Facts: TypeAlias = dict[str, Any]
 
@@ -21,6 +21,8 @@ FILE: Final = "summary.json"
 
 def exit_code(facts: Facts) -> int:
     """What the command answers to the shell."""
+    if "error" in facts:
+        return OF_ERROR[facts["error"]["code"]]
     return NOT_TRAINED if "not_trained" in facts else COMPLETE
 
 

@@ -119,12 +119,13 @@ def test_the_same_folder_again_is_the_same_zone(source: Path, phi: Path, tmp_pat
 
 
 @pytest.mark.parametrize("damage", [slice(None, -9), slice(None, 12)])
-def test_a_gzip_cut_short_is_refused_by_name(source: Path, phi: Path, damage: slice) -> None:
+def test_a_gzip_cut_short_is_refused_by_its_place(source: Path, phi: Path, damage: slice) -> None:
     (source / "good.ndjson").write_bytes(row("Patient", "1"))
     (source / "cut.ndjson.gz").write_bytes(gzip.compress(row("Patient", "2") * 9)[damage])
     with pytest.raises(FhirloomError) as raised:
         land_folder(source, phi)
-    assert (raised.value.code, raised.value.where) == ("bad-input", "cut.ndjson.gz")
+    place = "file 1 of 2, in the order of their names"
+    assert (raised.value.code, raised.value.where) == ("bad-input", place)
     with pytest.raises(FhirloomError):
         open_landing(phi)
 

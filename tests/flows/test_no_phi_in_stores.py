@@ -123,6 +123,12 @@ def test_prefect_does_keep_the_text_of_the_exception(failed: FailedRun) -> None:
     assert b"RuntimeError in stage features" in stored
 
 
+def test_the_summary_of_a_failed_run_says_why(failed: FailedRun) -> None:
+    told = json.loads((failed.work / "research" / "summary.json").read_text())
+    assert told["exit_code"] == INTERNAL
+    assert told["error"]["what"] == "RuntimeError in stage features"
+
+
 def test_the_search_finds_canaries_where_they_are(failed: FailedRun) -> None:
     canaries, phi = failed.canaries, failed.work / "phi"
     assert with_canaries(canaries, files(phi / "landing"))
