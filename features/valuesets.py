@@ -74,11 +74,8 @@ def load(name: str) -> ValueSet:
     return value_set(name, (f"{row['system']}:{row['code']}" for row in rows))
 
 
-def declared_codes() -> frozenset[str]:
-    """All exact codes of all shipped value sets: they may appear however rare they are."""
-    return frozenset(code for name in names() for code in load(name).exact)
-
-
-def declared_prefixes() -> frozenset[str]:
-    """All prefixes of all shipped value sets, such as `icd10cm:I50`."""
-    return frozenset(prefix for name in names() for prefix in load(name).prefixes)
+def declared() -> frozenset[str]:
+    """The codes and prefixes (`icd10cm:I50*`) of all shipped value sets: however rare, they may
+    appear in the research tables.
+    """
+    return frozenset(pattern for name in names() for pattern in load(name).patterns)

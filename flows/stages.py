@@ -103,14 +103,14 @@ SOURCES: Final = {"sandbox": _from_sandbox, "server": _from_server, "folder": _f
 def _deidentify(work: Work, progress: Progress, *, refreeze: bool = False) -> Done:
     from deid.deidentify import deidentify
     from exports.landing import open_landing
-    from flows import study
+    from features.valuesets import declared
 
     landing = open_landing(work.phi)
     landed = landed_by(landing.sealed, work.phi)
     made = deidentify(
         landing,
         work.path,
-        declared=study.declared(),
+        declared=declared(),
         truth=work.truth(landed) if landed and landed.source == "sandbox" else None,
         refreeze_vocabulary=refreeze,
         progress=progress,

@@ -15,7 +15,6 @@ from features.matrix import FeatureMatrix
 from features.prefetch import prefetch_templates
 from features.spec import FeatureSpec, load_spec, read_spec
 from features.task import Task, load_task, read_task
-from features.valuesets import load, names
 from flows.settings import Settings
 
 
@@ -35,11 +34,6 @@ def check(settings: Settings) -> None:
     """Read both declarations, so that a wrong one is refused before anything keeps its name."""
     task(settings)
     features(settings)
-
-
-def declared() -> frozenset[str]:
-    """The codes and prefixes that may appear in the research tables however rare they are."""
-    return frozenset(pattern for name in names() for pattern in load(name).patterns)
 
 
 def oracle(tables: ResearchTables, research: Path) -> Path | None:

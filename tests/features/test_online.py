@@ -25,7 +25,7 @@ from features.online import OnlineFeatures, prefetched
 from features.prefetch import prefetch_templates
 from features.spec import load_spec
 from features.task import load_task
-from features.valuesets import declared_codes
+from features.valuesets import declared
 
 SPEC = load_spec("readmission")
 
@@ -45,7 +45,7 @@ def test_hundreds_of_live_rows_equal_the_batch_to_the_bit(tmp_path: Path) -> Non
     hospital = Hospital(seed=11, patients=120)
     write_export(hospital, tmp_path / "export", tmp_path / "truth", rows_per_file=5000)
     landing = land_folder(tmp_path / "export", tmp_path / "phi", transaction_time=hospital.as_of)
-    done = deidentify(landing, tmp_path, declared=declared_codes())
+    done = deidentify(landing, tmp_path, declared=declared())
     matrix = build(done.tables, tmp_path / "research", load_task("readmission_30d"), SPEC)
     batch = matrix.read()
     expected = np.column_stack([batch[name].to_numpy() for name in SPEC.names])
