@@ -9,7 +9,7 @@ in the bucket of the same number in every table. Beside the tables lie the views
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -38,11 +38,6 @@ class ResearchTables:
     def names(self) -> tuple[str, ...]:
         """The tables, in alphabetical order."""
         return tuple(sorted(self.sealed.facts["tables"]))
-
-    @property
-    def schemas(self) -> Mapping[str, pa.Schema]:
-        """Each table's Arrow schema."""
-        return {name: pq.read_schema(self.path(name, 0)) for name in self.names}
 
     def path(self, table: str, bucket: int) -> Path:
         """The Parquet file of one table and bucket."""
