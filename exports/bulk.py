@@ -60,7 +60,7 @@ def export(
             if found is not None:
                 return found
             job = None
-        with open_session(request, patience) as session:
+        with open_session(request.base, request.access, patience) as session:
             job, manifest = _completed_job(session, request, record, job, progress)
             files = _download_all(session, manifest, record.downloads, patience, progress)
             spec = _content(request, manifest, files)
@@ -98,7 +98,7 @@ def _kick_off(session: Session, request: ExportRequest) -> str:
         request.url,
         what="the export's kick-off",
         headers={**FHIR_JSON, "Prefer": "respond-async"},
-        params=request.parameters,
+        params=_parameters(request),
     )
     location = response.headers.get("content-location", "")
     with suppress(ValueError):
@@ -110,6 +110,15 @@ def _kick_off(session: Session, request: ExportRequest) -> str:
         where="the export's kick-off",
         fix="Check that the server supports Bulk Data export at this level.",
     )
+
+
+def _parameters(request: ExportRequest) -> dict[str, str]:
+    chosen = {"_outputFormat": "application/fhir+ndjson"}
+    if request.types:
+        chosen["_type"] = ",".join(request.types)
+    if request.since is not None:
+        chosen["_since"] = request.since.isoformat()
+    return chosen
 
 
 def _await_manifest(session: Session, job: ExportJob, progress: Progress) -> dict[str, Any] | None:

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from exports.request import LOOPBACK, ExportRequest
+from exports.access import Access
+from exports.request import LOOPBACK
 from exports.smart import BackendServices, read_key
 from exports.transport import Patience, refusal, send, unreachable
 
@@ -105,18 +106,18 @@ class Session:
 
 
 @contextmanager
-def open_session(request: ExportRequest, patience: Patience) -> Iterator[Session]:
-    """A session as the request's client, or an open one where it has none."""
+def open_session(base: str, access: Access, patience: Patience) -> Iterator[Session]:
+    """A session with the server at `base`, as whom `access` says."""
     # httpx logs each URL, and that of a file may be a signed one.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     # A proxy for the outside world can't reach this machine's own loopback.
-    loopback = urlsplit(request.base).hostname in LOOPBACK
+    loopback = urlsplit(base).hostname in LOOPBACK
     with httpx.Client(timeout=TIMEOUT, trust_env=not loopback) as http:
         login = None
-        if request.key is not None:
-            key = read_key(request.key)
-            login = BackendServices(http, request.base, request.client_id, key, patience)
-        yield Session(http, request.base, login, patience)
+        if access.key is not None:
+            key = read_key(access.key)
+            login = BackendServices(http, base, access.client_id, key, patience)
+        yield Session(http, base, login, patience)
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from exports.access import Access
 from exports.errors import FhirloomError
 from exports.request import ExportRequest
 from exports.sealed import Sealed
@@ -85,8 +86,7 @@ def request_of(settings: Settings) -> ExportRequest:
         server=settings.server,
         level="group" if settings.group else "patient",
         group_id=settings.group,
-        client_id=settings.client_id,
-        key=Path(settings.key) if settings.key else None,
+        access=Access(settings.client_id, Path(settings.key) if settings.key else None),
     )
 
 

@@ -73,6 +73,7 @@ def _land(work: Work, progress: Progress) -> Done:
 
 
 def _from_sandbox(settings: Settings, work: Work, progress: Progress) -> LandingZone:
+    from exports.access import Access
     from exports.bulk import export
     from exports.request import ExportRequest
     from exports.sandbox.population import Hospital
@@ -80,7 +81,7 @@ def _from_sandbox(settings: Settings, work: Work, progress: Progress) -> Landing
 
     hospital, truth = Hospital(settings.seed, settings.patients), work.truth(settings)
     with running_sandbox(hospital, truth, data=work.sandbox) as ehr:
-        request = ExportRequest(ehr.base_url, client_id=ehr.client_id, key=ehr.key)
+        request = ExportRequest(ehr.base_url, Access(ehr.client_id, ehr.key))
         return export(request, work.phi, progress=progress)
 
 

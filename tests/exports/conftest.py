@@ -21,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from exports.access import Access
 from exports.request import ExportRequest
 from exports.sandbox.app import SandboxEhr
 from exports.sandbox.jobs import Jobs, PreparedFiles
@@ -112,7 +113,7 @@ def start_ehr(
             root,
             retry_after=0,
         )
-        request = ExportRequest(f"{root}/fhir", client_id=CLIENT, key=keys["ES384"])
+        request = ExportRequest(f"{root}/fhir", Access(CLIENT, keys["ES384"]))
         ehr = Ehr(root, request, read_key(keys["ES384"]))
         config = uvicorn.Config(
             _Meddled(sandbox.app, ehr), log_level="critical", lifespan="off", access_log=False
@@ -140,4 +141,4 @@ def ehr(start_ehr: Callable[..., Ehr]) -> Ehr:
 @pytest.fixture
 def as_rsa_client(ehr: Ehr, keys: dict[str, Path]) -> ExportRequest:
     """The same client's request, signed with its RSA key."""
-    return replace(ehr.request, key=keys["RS384"])
+    return replace(ehr.request, access=Access(CLIENT, keys["RS384"]))

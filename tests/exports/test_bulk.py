@@ -15,11 +15,13 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 
+from exports.access import OPEN, Access
 from exports.bulk import export
 from exports.errors import FhirloomError
 from exports.landing import open_landing
 from exports.request import ExportRequest
 from exports.transport import Patience
+from tests.exports.conftest import CLIENT
 
 HASTE = Patience(retries=3, first_wait=0.01, longest_wait=0.02)
 ROWS = {"Encounter": 300, "Observation": 1000, "Patient": 100}
@@ -144,7 +146,7 @@ def test_a_client_that_is_not_registered_gets_the_reason(
     ehr: Any, phi: Path, keys: dict[str, Path]
 ) -> None:
     with pytest.raises(FhirloomError, match="401 \\(invalid_client\\)") as raised:
-        export(replace(ehr.request, key=keys["stranger"]), phi, patience=HASTE)
+        export(replace(ehr.request, access=Access(CLIENT, keys["stranger"])), phi, patience=HASTE)
     assert (raised.value.code, raised.value.where) == ("server", "the token request")
 
 
@@ -245,7 +247,7 @@ def test_an_outcome_that_calls_itself_transient_is_waited_out(ehr: Any, phi: Pat
 
 
 def test_nobody_listens(phi: Path, keys: dict[str, Path]) -> None:
-    nobody = ExportRequest("http://127.0.0.1:9/fhir", client_id="c", key=keys["ES384"])
+    nobody = ExportRequest("http://127.0.0.1:9/fhir", Access("c", keys["ES384"]))
     with pytest.raises(FhirloomError, match="can't be reached") as raised:
         export(nobody, phi, patience=HASTE)
     assert raised.value.code == "server"
@@ -312,7 +314,7 @@ def test_an_open_server_is_asked_without_a_token(ehr: Any, phi: Path) -> None:
         return Response(b'{"resourceType":"Patient","id":"1"}')
 
     ehr.meddle = meddle
-    assert export(replace(ehr.request, client_id="", key=None), phi).rows() == {"Patient": 1}
+    assert export(replace(ehr.request, access=OPEN), phi).rows() == {"Patient": 1}
     assert set(authorized) == {""}
 
 
@@ -396,14 +398,19 @@ def test_two_runs_of_one_export_do_not_meet(ehr: Any, phi: Path) -> None:
         {"level": "group", "group_id": "../x"},
         {"types": ("Patients",)},
         {"since": datetime(2026, 1, 1)},
-        {"client_id": ""},
-        {"key": None},
+        {"type_filters": ("Observation",)},
+        {"type_filters": ("Vitals?code=1",)},
+        {"elements": ("Observation.value.x",)},
+        {"patients": ("1",)},
+        {"level": "patient", "patients": ("../1",)},
+        {"until": datetime(2026, 1, 1)},
+        {"organize_by": "Patients"},
+        {"server": "http://ehr.example/fhir"},
     ],
     ids=str,
 )
-def test_an_unusable_request_is_bad_input(wrong: dict[str, Any], tmp_path: Path) -> None:
-    fields = {"server": "https://ehr.example/fhir", "client_id": "c", "key": tmp_path / "key"}
+def test_an_unusable_request_is_bad_input(wrong: dict[str, Any]) -> None:
     with pytest.raises(FhirloomError) as raised:
-        ExportRequest(**{**fields, **wrong})
+        ExportRequest(**{"server": "https://ehr.example/fhir", **wrong})
     assert raised.value.code == "bad-input"
     assert "secret" not in str(raised.value)

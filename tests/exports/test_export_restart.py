@@ -17,16 +17,17 @@ from exports.bulk import export
 CLIENT = """
 import sys
 from pathlib import Path
+from exports.access import Access
 from exports.bulk import export
 from exports.request import ExportRequest
 server, key, phi = sys.argv[1:]
-export(ExportRequest(server, client_id="test-client", key=Path(key)), Path(phi))
+export(ExportRequest(server, Access("test-client", Path(key))), Path(phi))
 """
 
 
 def run_until_killed(ehr: Any, phi: Path, reached: list[str]) -> None:
     """Run the client in a process of its own, killed once `reached` has an entry."""
-    arguments = [ehr.request.server, str(ehr.request.key), str(phi)]
+    arguments = [ehr.request.server, str(ehr.request.access.key), str(phi)]
     with subprocess.Popen([sys.executable, "-c", CLIENT, *arguments]) as process:
         deadline = time.monotonic() + 30
         while not reached:

@@ -16,6 +16,7 @@ import httpx
 import psutil
 import pytest
 
+from exports.access import Access
 from exports.bulk import export
 from exports.errors import FhirloomError
 from exports.request import ExportRequest
@@ -52,7 +53,7 @@ def within(seconds: float, holds: Callable[[], bool]) -> bool:
 
 
 def request_to(sandbox: Sandbox) -> ExportRequest:
-    return ExportRequest(sandbox.base_url, client_id=sandbox.client_id, key=sandbox.key)
+    return ExportRequest(sandbox.base_url, Access(sandbox.client_id, sandbox.key))
 
 
 def test_it_serves_on_loopback_only_while_the_block_runs(hospital: Path, tmp_path: Path) -> None:
