@@ -173,7 +173,7 @@ def sandbox_serve(work: Path, patients: int, seed: int, port: int) -> None:
 @_answers
 def export(work: Path, as_json: bool, **given: Any) -> None:
     """Land the patients' records in WORK/phi, by Bulk Data export or from a folder."""
-    with _prepared(work, settings_of(given)) as folder:
+    with _prepared(work, settings_of(given, study=False)) as folder:
         facts = _alone(folder.path, "EXPORT")
     _tell(facts, as_json)
 
@@ -250,8 +250,10 @@ def schedule(work: Path, cron: str, at_once: bool, **given: Any) -> None:
     run. Times are UTC.
     """
     settings = settings_of(given)
+    if settings.server is not None:
+        settings = replace(settings, server=replace(settings.server, fresh=True))
     # Each run takes the folder for itself when it is due.
-    with _prepared(work, replace(settings, fresh=settings.source == "server")) as folder:
+    with _prepared(work, settings) as folder:
         from flows.orchestrator import prefect_server
 
     with prefect_server(folder.phi / "logs" / "prefect-server.log", schedules=True) as api:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -11,6 +12,8 @@ from typing import Any, Final, TypeVar
 import click
 
 from exports.errors import FhirloomError
+from flows.server import FILES, ServerSettings
+from flows.server_options import SERVER
 from flows.settings import Settings, check
 
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -24,25 +27,44 @@ WORK: Final = click.option(
 )
 JSON: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 
-SOURCE: Final = (
+SANDBOX: Final = (
     click.option("--patients", type=click.IntRange(1), help="Size of the sandbox.  [2000]"),
     click.option("--seed", type=int, help="Seed of the sandbox.  [7]"),
-    click.option("--server", metavar="URL", help="FHIR base URL of a real server."),
-    click.option("--group", metavar="ID", help="Export this Group's patients, not all."),
-    click.option("--client-id", metavar="ID", help="As registered for SMART Backend Services."),
-    click.option("--key", metavar="FILE", help="The client's private key (PEM or JWK)."),
-    click.option("--fresh", is_flag=True, help="Ask the server for a new export."),
+)
+FOLDER: Final = (
     click.option("--ndjson", metavar="DIR", help="A folder of NDJSON, plain or gzip."),
     click.option("--exported-at", metavar="TIME", help="When that folder was exported."),
 )
+WHO: Final = (
+    click.option("--keep-test-patients", is_flag=True, help="Land those marked as test data too."),
+    click.option("--leave-out", metavar="FILE", help="Patients not to land, one id a line."),
+    click.option(
+        "--leave-out-label",
+        "labels",
+        multiple=True,
+        metavar="LABEL",
+        help="Resources not to land, by security label, or a preset: part2, restricted.",
+    ),
+)
+SOURCE: Final = SANDBOX + FOLDER + SERVER + WHO
 STUDY: Final = (
     click.option("--task", metavar="NAME|YAML", help="What to predict.  [readmission_30d]"),
     click.option("--features", metavar="NAME|YAML", help="What to predict it by.  [readmission]"),
 )
 BELONGS: Final = {
-    "server": {"server", "group", "client_id", "key", "fresh"},
+    "server": {field.name for field in fields(ServerSettings)} | {"everything"},
     "folder": {"ndjson", "exported_at"},
     "sandbox": {"patients", "seed"},
+}
+FOR_ALL: Final = {"task", "features", "keep_test_patients", "leave_out", "labels"}
+SPELLED: Final = {
+    "url": "server",
+    "method": "source",
+    "types": "type",
+    "type_filters": "type-filter",
+    "patient_ids": "patient",
+    "scopes": "scope",
+    "file_origins": "file-origin",
 }
 
 
@@ -57,26 +79,35 @@ def all_of(options: Iterable[Callable[[Command], Command]]) -> Callable[[Command
     return decorate
 
 
-def settings_of(given: dict[str, Any]) -> Settings:
+def settings_of(given: dict[str, Any], *, study: bool = True) -> Settings:
     """The settings of a command's options; the sandbox EHR where no other source is named.
 
-    Raises `click.UsageError` for a mix of sources, `FhirloomError` (bad-input) for what can't work.
+    With `study`, the task and the features are in use, and a server is asked for no more than they
+    need. Raises `click.UsageError` for a mix of sources, `FhirloomError` (bad-input) for what can't
+    work.
     """
-    chosen = {name: value for name, value in given.items() if value not in (None, "", False)}
+    chosen = {name: value for name, value in given.items() if value not in (None, "", False, ())}
     chosen |= {"seed": 0} if given["seed"] == 0 else {}
-    source = "server" if "server" in chosen else "folder" if "ndjson" in chosen else "sandbox"
-    foreign = chosen.keys() - BELONGS[source] - {"task", "features"}
+    source = "server" if "url" in chosen else "folder" if "ndjson" in chosen else "sandbox"
+    foreign = chosen.keys() - BELONGS[source] - FOR_ALL
     if foreign:
-        option = "--" + min(foreign).replace("_", "-")
-        raise click.UsageError(f"{option} does not go with patients from the {source}.")
-    settings = Settings(source=source, **with_full_paths(chosen))  # type: ignore[arg-type]
+        name = min(foreign)
+        option = SPELLED.get(name, name.replace("_", "-"))
+        raise click.UsageError(f"--{option} does not go with patients from the {source}.")
+    everything = chosen.pop("everything", False)
+    chosen = with_full_paths(chosen)
+    if source == "server":
+        asked = {name: chosen.pop(name) for name in BELONGS[source] & chosen.keys()}
+        minimum = not everything and (study or bool({"task", "features"} & chosen.keys()))
+        chosen["server"] = ServerSettings(**asked, minimum=minimum)
+    settings = Settings(**chosen)
     check(settings)
     return settings
 
 
 def with_full_paths(chosen: dict[str, Any]) -> dict[str, Any]:
     """The options with paths that hold wherever a scheduled run starts."""
-    paths = {"key", "ndjson"} | {
+    paths = {*FILES, "ndjson", "leave_out"} | {
         name for name in ("task", "features") if str(chosen.get(name, "")).endswith("yaml")
     }
     return {

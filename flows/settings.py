@@ -6,15 +6,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from exports.access import Access
 from exports.errors import FhirloomError
-from exports.request import ExportRequest
 from exports.sealed import Sealed
+from flows.server import FILES, ServerSettings, instant
 
 SETTINGS: Final = "settings.json"
 LANDED: Final = "landed.json"
@@ -24,70 +24,50 @@ LANDED: Final = "landed.json"
 class Settings:
     """The source of the patients and what that source needs; the task and the features.
 
-    `key` is the path of a private key (PEM or JWK) for SMART Backend Services; `fresh` asks the
-    server for a new export though the last one is here; `exported_at` is an ISO instant with zone
-    and says when a folder's NDJSON was exported; `task` and `features` are the names of shipped
-    declarations, or paths of YAML files.
+    `exported_at` is an ISO instant with zone and says when a folder's NDJSON was exported.
+    `keep_test_patients`, `leave_out` (a file of patients) and `labels` say who and what is landed
+    (`exports.screening`). `task` and `features` are the names of shipped declarations, or paths of
+    YAML files.
     """
 
-    source: Literal["sandbox", "server", "folder"]
     patients: int = 2000
     seed: int = 7
-    server: str = ""
-    group: str = ""
-    client_id: str = ""
-    key: str = ""
-    fresh: bool = False
+    server: ServerSettings | None = None
     ndjson: str = ""
     exported_at: str = ""
+    keep_test_patients: bool = False
+    leave_out: str = ""
+    labels: tuple[str, ...] = ()
     task: str = "readmission_30d"
     features: str = "readmission"
 
     @property
+    def source(self) -> Literal["server", "folder", "sandbox"]:
+        """Where patients come from: the sandbox EHR where nothing else is named."""
+        return "server" if self.server else "folder" if self.ndjson else "sandbox"
+
+    @property
     def exported(self) -> datetime | None:
         """`exported_at` as an instant; raises `FhirloomError` (bad-input)."""
-        if not self.exported_at:
-            return None
-        try:
-            read = datetime.fromisoformat(self.exported_at)
-        except ValueError:
-            read = None
-        if read is None or read.tzinfo is None:
-            raise FhirloomError(
-                "bad-input",
-                "That is no instant with a zone",
-                where="--exported-at",
-                fix="Write it like 2026-01-31T02:00:00+00:00.",
-            )
-        return read
+        return instant(self.exported_at, "--exported-at")
 
 
 def check(settings: Settings) -> None:
     """Refuse settings that can't work before anything is started; `FhirloomError` (bad-input)."""
-    for path, option, fits in (
-        (settings.ndjson, "--ndjson", Path.is_dir),
-        (settings.key, "--key", Path.is_file),
-    ):
-        if path and not fits(Path(path)):
+    named = {"ndjson": settings.ndjson, "leave_out": settings.leave_out}
+    if settings.server is not None:
+        named |= {name: getattr(settings.server, name) for name in FILES}
+    for name, path in named.items():
+        if path and not (Path(path).is_dir() if name == "ndjson" else Path(path).is_file()):
             raise FhirloomError(
                 "bad-input",
                 "There is nothing to read at the path given",
-                where=option,
+                where="--" + name.replace("_", "-"),
                 fix="Check the path.",
             )
-    if settings.source == "server":
-        request_of(settings)
+    if settings.server is not None:
+        _ = settings.server.request
     _ = settings.exported
-
-
-def request_of(settings: Settings) -> ExportRequest:
-    """The export that the settings ask a real server for; `FhirloomError` (bad-input)."""
-    return ExportRequest(
-        server=settings.server,
-        level="group" if settings.group else "patient",
-        group_id=settings.group,
-        access=Access(settings.client_id, Path(settings.key) if settings.key else None),
-    )
 
 
 def save_settings(settings: Settings, phi: Path) -> None:
@@ -105,7 +85,7 @@ def load_settings(phi: Path) -> Settings:
             where=str(phi / SETTINGS),
             fix="Run `fhirloom run` or `fhirloom export` on this work folder first.",
         )
-    return Settings(**kept)
+    return _settings(kept)
 
 
 def record_landed(settings: Settings, landing: Sealed, phi: Path) -> None:
@@ -117,7 +97,19 @@ def landed_by(landing: Sealed, phi: Path) -> Settings | None:
     """The settings that gave this very landing zone, where they are known."""
     kept = _read(phi / LANDED)
     known = kept is not None and kept["landing"] == landing.digest
-    return Settings(**kept["settings"]) if kept is not None and known else None
+    return _settings(kept["settings"]) if kept is not None and known else None
+
+
+def _settings(kept: Mapping[str, Any]) -> Settings:
+    server = kept["server"]
+    restored = {**_tuples(kept), "server": server and ServerSettings(**_tuples(server))}
+    return Settings(**restored)
+
+
+def _tuples(kept: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()
+    }
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

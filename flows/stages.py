@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from exports.errors import value_free
 from exports.progress import Progress
@@ -16,12 +15,10 @@ from exports.sealed import Sealed
 from flows import facts
 from flows.display import Display
 from flows.meter import folder_bytes, metered
-from flows.settings import Settings, landed_by, load_settings, record_landed, request_of
+from flows.settings import landed_by, load_settings, record_landed
+from flows.sources import land
 from flows.summary import Facts
 from flows.work import Work
-
-if TYPE_CHECKING:
-    from exports.landing import LandingZone
 
 
 @dataclass(frozen=True)
@@ -67,38 +64,9 @@ def run(stage: Stage, work: Work, shown: Display) -> Facts:
 
 def _land(work: Work, progress: Progress) -> Done:
     settings = load_settings(work.phi)
-    zone = SOURCES[settings.source](settings, work, progress)
+    zone = land(settings, work, progress)
     record_landed(settings, zone.sealed, work.phi)
     return Done(facts.of_landing(zone), zone.sealed, zone.sealed.fresh)
-
-
-def _from_sandbox(settings: Settings, work: Work, progress: Progress) -> LandingZone:
-    from exports.access import Access
-    from exports.bulk import export
-    from exports.request import ExportRequest
-    from exports.sandbox.population import Hospital
-    from exports.sandbox.server import running_sandbox
-
-    hospital, truth = Hospital(settings.seed, settings.patients), work.truth(settings)
-    with running_sandbox(hospital, truth, data=work.sandbox) as ehr:
-        request = ExportRequest(ehr.base_url, Access(ehr.client_id, ehr.key))
-        return export(request, work.phi, progress=progress)
-
-
-def _from_server(settings: Settings, work: Work, progress: Progress) -> LandingZone:
-    from exports.bulk import export
-
-    return export(request_of(settings), work.phi, fresh=settings.fresh, progress=progress)
-
-
-def _from_folder(settings: Settings, work: Work, progress: Progress) -> LandingZone:
-    from exports.landing import land_folder
-
-    folder, exported = Path(settings.ndjson), settings.exported
-    return land_folder(folder, work.phi, transaction_time=exported, progress=progress)
-
-
-SOURCES: Final = {"sandbox": _from_sandbox, "server": _from_server, "folder": _from_folder}
 
 
 def _deidentify(work: Work, progress: Progress, *, refreeze: bool = False) -> Done:

@@ -76,7 +76,7 @@ def run(folder: Path, moment: str) -> None:
 
 def main(folder: Path, ndjson: str, moments: list[str]) -> None:
     if ndjson != "-":
-        save_settings(Settings("folder", ndjson=ndjson), open_work(folder).phi)
+        save_settings(Settings(ndjson=ndjson), open_work(folder).phi)
     for moment in [*moments, ""]:
         child = os.fork()
         if child == 0:

@@ -8,6 +8,7 @@ import pytest
 
 from exports.errors import FhirloomError
 from exports.sealed import Stage, sealing
+from flows.server import ServerSettings
 from flows.settings import Settings, landed_by, load_settings, record_landed, save_settings
 from flows.work import at_work, open_work
 
@@ -72,7 +73,8 @@ def test_one_run_at_a_time(tmp_path: Path) -> None:
 
 
 def test_settings_are_kept_for_their_owner(tmp_path: Path) -> None:
-    settings = Settings("server", server="https://ehr.example/fhir", group="g1", fresh=True)
+    server = ServerSettings("https://ehr.example/fhir", group="g1", types=("Patient",))
+    settings = Settings(server=server)
     save_settings(settings, tmp_path)
     assert load_settings(tmp_path) == settings
     assert mode(tmp_path / "settings.json") == 0o600
@@ -86,6 +88,6 @@ def test_settings_belong_to_the_very_landing_zone_that_they_gave(tmp_path: Path)
         landings.append(draft.result)
     first, second = landings
     assert landed_by(first, tmp_path) is None
-    record_landed(Settings("sandbox"), first, tmp_path)
-    assert landed_by(first, tmp_path) == Settings("sandbox")
+    record_landed(Settings(), first, tmp_path)
+    assert landed_by(first, tmp_path) == Settings()
     assert landed_by(second, tmp_path) is None
