@@ -2,7 +2,8 @@ PYTHON ?= python3
 WORK ?= work
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+SEARCH := .venv-search
+READY := $(VENV)/.ready $(SEARCH)/.ready
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test check lock clean
@@ -10,15 +11,20 @@ READY := $(VENV)/.ready
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
-setup: $(READY) ## make .venv from the locked, hashed requirements
+setup: $(READY) ## make .venv and .venv-search from the locked, hashed requirements
 
 $(VENV)/bin/uv:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet uv
 
-$(READY): $(VENV)/bin/uv requirements.txt pyproject.toml
+$(VENV)/.ready: $(VENV)/bin/uv requirements.txt pyproject.toml
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(SEARCH)/.ready: $(VENV)/bin/uv requirements-search.txt
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(SEARCH)
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(SEARCH)/bin/python --require-hashes -r requirements-search.txt
 	@touch $@
 
 run: $(READY) ## the main job: sandbox EHR to registered ONNX model, in ./work
@@ -33,9 +39,11 @@ check: $(READY) ## the inner loop: style, types and import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-lock: $(VENV)/bin/uv ## compile requirements.txt again from pyproject.toml
+lock: $(VENV)/bin/uv ## compile both requirements files again from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --group dev pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --group pyproject.toml:search -o requirements-search.txt
 
 clean: ## remove the environment and the work folder
-	rm -rf $(VENV) $(WORK)
+	rm -rf $(VENV) $(SEARCH) $(WORK)

@@ -5,17 +5,25 @@ original (45 CFR 164.514(c)). It is sealed first, kept in `phi/crosswalk`, and a
 later digest. A later export extends it; no surrogate and no zero ever moves.
 
     patients.parquet     patient_id, birth, surrogate, zero, anchor_year, old, begins, ends
-    encounters.parquet   patient_id, encounter_id, surrogate
+    issued.parquet       the same of every timeline ever issued, by the id that it was issued to
+    encounters.parquet   patient_id, encounter_id, surrogate: every one ever issued
+    links.parquet        patient_id, survivor
 
 A patient has one timeline, or two: the first ends at the 90th birthday, and the second begins
 there, with a surrogate and a zero of its own and the age of 90 (45 CFR 164.514(b)(2)(i)(C)).
 That one is `old`; `begins` and `ends` bound a timeline, by the newest birth date.
+
+Patients who were merged share a timeline: `patients` has it under each of their ids, by the birth
+date of the record that survives. A new one begins with the earliest record of any of them. One
+that was issued stays as it was issued: the survivor's, or where the survivor had none, a replaced
+id's. Other timelines of the replaced ids are retired: out of `patients`, kept in `issued`. When a
+merge is undone, each id has again what was issued to it, or a new one. So a recipient of two
+releases may see the same events told from two zeros, and learn how far apart these are.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -28,12 +36,20 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from deid.engine import bind, connect, fetch
+from deid.persons import (
+    ENCOUNTERS_IN_FORCE,
+    REPLACED,
+    TIMELINES_IN_FORCE,
+    bind_persons,
+    followed,
+)
 from deid.rules import Rules
 from exports.errors import FhirloomError
 from exports.landing import LandingZone
-from exports.sealed import CURRENT, Sealed, Stage, open_sealed, sealing
+from exports.links import patient_links
+from exports.sealed import CURRENT, Sealed, Stage, hash_json, open_sealed, sealing
 
-VERSION: Final = 1
+VERSION: Final = 2
 OLDEST_AGE: Final = 90
 """Whole years; ages above 89 are one category (45 CFR 164.514(b)(2)(i)(C))."""
 AGREEING: Final = 11
@@ -41,6 +57,7 @@ AGREEING: Final = 11
 reach that far: one mistyped year must not move everyone's observed window."""
 EARLIEST: Final = "TIMESTAMP '0001-01-01'"
 LATEST: Final = "TIMESTAMP '9999-01-01'"
+NONE: Final[NDArray[np.int64]] = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -52,13 +69,18 @@ class Crosswalk:
 
     @property
     def patients(self) -> Path:
-        """`patients.parquet`."""
+        """`patients.parquet`: the timelines of each id as delivered, those of its person."""
         return self.sealed.path / "patients.parquet"
 
     @property
     def encounters(self) -> Path:
-        """`encounters.parquet`."""
+        """`encounters.parquet`, by the patient's id under which each one was issued."""
         return self.sealed.path / "encounters.parquet"
+
+    @property
+    def links(self) -> Path:
+        """`links.parquet`: the replaced ids, each with the id that survives."""
+        return self.sealed.path / "links.parquet"
 
 
 def crosswalk(extracted: Sealed, landing: LandingZone, phi: Path, rules: Rules) -> Crosswalk:
@@ -68,30 +90,74 @@ def crosswalk(extracted: Sealed, landing: LandingZone, phi: Path, rules: Rules) 
     """
     root = phi / "crosswalk"
     present = open_sealed(root / CURRENT)
-    if present is not None and present.inputs["extract"] == extracted.digest:
+    if (
+        present is not None
+        and present.inputs["extract"] == extracted.digest
+        and "links" in present.inputs
+    ):
         return Crosswalk(present, datetime.fromisoformat(present.facts["exported"]))
     connection = connect()
-    bind(connection, {view.name: extracted.path / f"{view.name}.parquet" for view in rules.views})
+    links = followed(connection, extracted, patient_links(landing))
+    bind_persons(connection, extracted, rules, links)
     exported = _exported(connection, landing, rules)
+    served = _present(present, "patients", PATIENTS)
     bind(
         connection,
         {
-            "known_patients": _present(present, "patients", PATIENTS),
-            "known_encounters": _present(present, "encounters", ENCOUNTERS),
+            "served": served,
+            # Before links were followed, each id was served by what was issued to it.
+            "issued": _present(present, "issued", PATIENTS) or served,
+            "issued_encounters": _present(present, "encounters", ENCOUNTERS),
         },
     )
     stage = Stage(
         "crosswalk",
         VERSION,
-        {"extract": extracted.digest, "previous": "" if present is None else present.digest},
+        {
+            "extract": extracted.digest,
+            "previous": "" if present is None else present.digest,
+            "links": hash_json(links.to_pylist()),
+        },
     )
     with sealing(root, stage, mode=0o700) as draft:
-        patients, encounters = assign(connection, rules, exported)
-        pq.write_table(patients, draft.path / "patients.parquet")
-        pq.write_table(encounters, draft.path / "encounters.parquet")
-        draft.facts |= {"exported": exported.isoformat(), "patients": patients.num_rows}
+        tables = extend(connection, rules, exported) | {"links": links}
+        for name, table in tables.items():
+            pq.write_table(table, draft.path / f"{name}.parquet")
+        draft.facts |= {
+            "exported": exported.isoformat(),
+            "patients": len(tables["patients"]["surrogate"].unique()),
+            "links": links.num_rows,
+        }
     connection.close()
     return Crosswalk(draft.result, exported)
+
+
+def extend(
+    connection: duckdb.DuckDBPyConnection, rules: Rules, exported: datetime
+) -> dict[str, pa.Table]:
+    """The crosswalk's tables; expects those of `bind_persons`, `served` and all that was issued."""
+    bind(
+        connection,
+        {
+            "known_patients": fetch(connection, TIMELINES_IN_FORCE),
+            "known_encounters": fetch(connection, ENCOUNTERS_IN_FORCE),
+        },
+    )
+    taken = fetch(
+        connection, "SELECT surrogate FROM issued UNION ALL SELECT surrogate FROM issued_encounters"
+    )
+    assign(connection, rules, exported, taken["surrogate"].to_numpy())
+    tables = {
+        "patients": "FROM patients UNION ALL BY NAME "
+        "SELECT p.* REPLACE (l.patient_id AS patient_id) FROM patients AS p "
+        "JOIN links AS l ON p.patient_id = l.survivor",
+        "issued": "SELECT p.* REPLACE (coalesce(i.patient_id, p.patient_id) AS patient_id) "
+        "FROM patients AS p LEFT JOIN issued AS i USING (surrogate) "
+        "UNION ALL BY NAME FROM issued ANTI JOIN patients USING (surrogate)",
+        "encounters": "FROM issued_encounters "
+        "UNION ALL BY NAME FROM encounters ANTI JOIN issued_encounters USING (surrogate)",
+    }
+    return {name: fetch(connection, f"FROM ({rows}) ORDER BY ALL") for name, rows in tables.items()}
 
 
 PATIENTS: Final = pa.schema(
@@ -116,15 +182,17 @@ SELECT patient_id, born AS birth, unnest([
     {{old: true, begins: ninety, ends: {LATEST}}}
 ], recursive := true)
 FROM (
-    SELECT patient_id, coalesce(min(p.birth), min(k.birth)) AS born,
+    SELECT patient_id,
+    coalesce(min(p.birth) FILTER (p.dropped IS NULL), min(p.birth), min(k.birth)) AS born,
     born + INTERVAL {OLDEST_AGE} YEAR AS ninety
-    FROM (FROM patient WHERE dropped IS NULL) AS p
+    FROM (FROM patient WHERE dropped IS NULL OR dropped = '{REPLACED}') AS p
     FULL JOIN known_patients AS k USING (patient_id) GROUP BY patient_id
 )
 """
 """Every timeline that a patient can have: one, and the years from 90 where the birth is known.
 
-They follow the newest birth date, so that one's end is always the other's beginning.
+They follow the newest birth date, so that one's end is always the other's beginning. Where the
+record that survives a merge has none, a replaced one's does.
 """
 
 
@@ -156,12 +224,16 @@ def _exported(
 
 
 def assign(
-    connection: duckdb.DuckDBPyConnection, rules: Rules, exported: datetime
-) -> tuple[pa.Table, pa.Table]:
-    """Known timelines and encounters as they are, then new ones with fresh surrogates.
+    connection: duckdb.DuckDBPyConnection,
+    rules: Rules,
+    exported: datetime,
+    taken: NDArray[np.int64] = NONE,
+) -> None:
+    """Make `patients` and `encounters`: known ones as they are, new ones with fresh surrogates.
 
     Expects the extract's tables, `known_patients` and `known_encounters`. A new timeline's zero is
     its first plausible record that was made when it happened: after birth, not after the export.
+    New surrogates are none of `taken`.
     """
     anchors = " UNION ALL ".join(
         f"SELECT patient_id, time FROM {view.name} WHERE dropped IS NULL AND time IS NOT NULL"
@@ -188,6 +260,7 @@ def assign(
             "GROUP BY ALL ORDER BY patient_id, old",
             exported,
         ).cast(PATIENTS),
+        taken,
     )
     bind(connection, {"patients": patients})
     encounters = _extended(
@@ -200,19 +273,19 @@ def assign(
             "ANTI JOIN known_encounters USING (patient_id, encounter_id) "
             "SEMI JOIN patients USING (patient_id) ORDER BY ALL",
         ).cast(ENCOUNTERS),
+        taken,
     )
     bind(connection, {"encounters": encounters})
-    return patients, encounters
 
 
-def _extended(known: pa.Table, fresh: pa.Table) -> pa.Table:
-    numbers = draw_surrogates(len(fresh), taken=known["surrogate"].to_numpy())
+def _extended(known: pa.Table, fresh: pa.Table, taken: NDArray[np.int64]) -> pa.Table:
+    numbers = draw_surrogates(len(fresh), taken)
     column = fresh.schema.get_field_index("surrogate")
     numbered = fresh.set_column(column, "surrogate", [numbers])
     return pa.concat_tables([known.cast(fresh.schema), numbered])
 
 
-def draw_surrogates(count: int, taken: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+def draw_surrogates(count: int, taken: NDArray[np.int64]) -> NDArray[np.int64]:
     """`count` distinct random numbers of 62 bits that are not in `taken`."""
     drawn: NDArray[np.int64] = np.empty(0, np.int64)
     while len(drawn) < count:
@@ -222,6 +295,6 @@ def draw_surrogates(count: int, taken: Sequence[int] | NDArray[np.int64]) -> NDA
 
 
 def _present(sealed: Sealed | None, name: str, schema: pa.Schema) -> pa.Table:
-    if sealed is None:
+    if sealed is None or not (sealed.path / f"{name}.parquet").exists():
         return schema.empty_table()
     return pq.read_table(sealed.path / f"{name}.parquet", schema=schema)

@@ -85,7 +85,7 @@ def deidentify(
     extracted = extract(landing, phi, rules, progress=progress)
     walk = crosswalk(extracted, landing, phi, rules)
     vocabulary = freeze_vocabulary(
-        extracted, phi, rules, declared=declared, again=refreeze_vocabulary
+        extracted, walk.links, phi, rules, declared=declared, again=refreeze_vocabulary
     )
     stage = tables_stage(extracted, walk, vocabulary, rules)
     sealed = find_sealed(research / "tables", stage)

@@ -21,6 +21,7 @@ from deid.compiler import name, text
 from deid.crosswalk import OLDEST_AGE, Crosswalk
 from deid.engine import bind, connect, fetch
 from deid.extract import RARE
+from deid.persons import ENCOUNTERS_IN_FORCE, bind_persons
 from deid.rules import PACKAGED, WRITTEN, DomainColumn, ResearchView, Rules
 from deid.vocabulary import Vocabulary
 from exports.progress import Progress, silent
@@ -70,16 +71,17 @@ def write_tables(
     spill.mkdir(mode=0o700, parents=True, exist_ok=True)
     connection = connect(spill)
     connection.execute(f"ATTACH {text(str(spill / 'staged.duckdb'))} AS staged")
+    bind_persons(connection, extracted, rules, crosswalk.links)
     bind(
         connection,
-        {view.name: extracted.path / f"{view.name}.parquet" for view in rules.views}
-        | {
+        {
             "patients": crosswalk.patients,
-            "encounters": crosswalk.encounters,
+            "issued_encounters": crosswalk.encounters,
             "vocabulary": vocabulary.table(),
             "windows": windows(crosswalk.exported),
         },
     )
+    connection.execute(f"CREATE TEMP TABLE encounters AS {ENCOUNTERS_IN_FORCE}")
     rows: dict[str, int] = {}
     outcomes: dict[str, dict[str, int]] = {}
     for done, view in enumerate(rules.views):
@@ -117,7 +119,7 @@ def windows(exported: datetime | None) -> pa.Table:
 def located_sql(view: ResearchView) -> str:
     """Rows of a view with surrogates and offsets, and in `dropped` why a row is not kept.
 
-    Expects the extract's tables, `patients`, `encounters`, `vocabulary` and `windows`.
+    Expects the extract's tables by person, `patients`, `encounters`, `vocabulary` and `windows`.
     """
     timed, own = view.timed, bool(view.of("own encounter"))
     late = any(column.argument == "encounter_end" for column in view.of("known_at"))

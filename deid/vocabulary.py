@@ -18,10 +18,11 @@ import pyarrow as pa
 
 from deid.engine import bind, connect, fetch
 from deid.extract import RARE
+from deid.persons import bind_persons
 from deid.rules import Rules
-from exports.sealed import CURRENT, Sealed, Stage, hash_json, open_sealed, sealing
+from exports.sealed import CURRENT, Sealed, Stage, hash_file, hash_json, open_sealed, sealing
 
-VERSION: Final = 1
+VERSION: Final = 2
 SHARED: Final = 11
 """Patients who must share a code that no value set declares."""
 FILE: Final = "vocabulary.json"
@@ -56,6 +57,7 @@ def load_vocabulary(path: Path) -> Vocabulary:
 
 def freeze_vocabulary(
     extracted: Sealed,
+    links: Path,
     phi: Path,
     rules: Rules,
     *,
@@ -64,7 +66,8 @@ def freeze_vocabulary(
 ) -> Vocabulary:
     """The frozen vocabulary of this work folder; made from an extract the first time, or `again`.
 
-    `declared` holds exact codes (`loinc:2160-0`) and prefixes (`icd10cm:I50*`).
+    `declared` holds exact codes (`loinc:2160-0`) and prefixes (`icd10cm:I50*`); `links` is the
+    crosswalk's: two records of one person are no two patients.
     """
     root = phi / "vocabulary"
     present = open_sealed(root / CURRENT)
@@ -73,22 +76,25 @@ def freeze_vocabulary(
     exact = sorted(code for code in declared if not code.endswith("*"))
     prefixes = sorted(code[:-1] for code in declared if code.endswith("*"))
     stage = Stage(
-        "vocabulary", VERSION, {"extract": extracted.digest}, hash_json([exact, prefixes, SHARED])
+        "vocabulary",
+        VERSION,
+        {"extract": extracted.digest, "links": hash_file(links)},
+        hash_json([exact, prefixes, SHARED]),
     )
     with sealing(root, stage, mode=0o700) as draft, connect() as connection:
         coded = [view for view in rules.views if view.coded]
+        bind_persons(connection, extracted, rules, links)
         bind(
             connection,
-            {view.name: extracted.path / f"{view.name}.parquet" for view in coded}
-            | {
-                "patients": extracted.path / "patient.parquet",
+            {
                 "exact": pa.table({"word": pa.array(exact, pa.string())}),
                 "prefixes": pa.table({"prefix": pa.array(prefixes, pa.string())}),
             },
         )
         rows = " UNION ALL ".join(
-            f"SELECT code AS word, patient_id FROM {view.name} "
-            "SEMI JOIN patients USING (patient_id) WHERE dropped IS NULL"
+            f"SELECT code AS word, patient_id FROM {view.name} SEMI JOIN "
+            "(SELECT patient_id FROM patient WHERE dropped IS NULL) AS people USING (patient_id) "
+            "WHERE dropped IS NULL"
             for view in coded
         )
         words = fetch(

@@ -1,117 +1,181 @@
-"""Downloads that are whole or refused: stored as they came, judged on the way, counted.
+"""All files of an export, each whole or the export ends: in parallel, and never twice.
 
-Source: FHIR Bulk Data Access STU2, "File Requests". httpx doesn't notice a gzip body that ends
-early but cleanly, so gzip's own end, the Content-Length and the manifest's count are checked.
+Source: FHIR Bulk Data Access STU2, "File Requests". A file that was completed once is on the disk
+and recorded; whatever stops the process, the next one goes on from there.
 """
 
 from __future__ import annotations
 
 import os
-import time
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-import httpx
-import orjson
-
+from exports.attempts import Attempts
+from exports.crew import work_off
 from exports.delivery import Delivered, take
-from exports.durable import sync_folder, write_json_durably
-from exports.errors import FhirloomError
-from exports.manifest import RemoteFile
-from exports.ndjson import DamagedGzip
+from exports.disk import check_space, telling_when_full
+from exports.expiring import Renew, Whereabouts
+from exports.export_log import EventLog
+from exports.fetching import Busy, Damaged, Refused, fetch
+from exports.manifest import ExportManifest, RemoteFile
+from exports.pace import Pace
+from exports.partial import Partial
+from exports.progress import Progress, silent
+from exports.receipts import Receipts
+from exports.sealed import hash_file
 from exports.session import Session
 from exports.transport import Patience
+from exports.wrapped import unwrap
 
-ATTEMPTS: Final = 4
-HEADERS: Final = {"Accept": "application/fhir+ndjson", "Accept-Encoding": "gzip"}
+ITEM_TYPES: Final[Mapping[str, str]] = {"files": "output", "errors": "error", "deleted": "deleted"}
 
 
 @dataclass(frozen=True)
 class Downloaded:
-    """A file that is whole, on the disk at `path`."""
+    """A file that is whole, on the disk at `path`, the hashes of its ids at `identities`."""
 
     remote: RemoteFile
     path: Path
     delivered: Delivered
 
+    @property
+    def identities(self) -> Path:
+        """What `exports.identities.repeated` compares."""
+        return self.path.with_name(f"{self.path.name}.ids")
 
-class _Damaged(Exception):  # noqa: N818 - a state of the bytes, told where it is caught
-    """What arrived is not the whole file."""
 
+def download_all(
+    session: Session,
+    manifest: ExportManifest,
+    folder: Path,
+    *,
+    patience: Patience,
+    progress: Progress = silent,
+    log: EventLog,
+    renew: Renew,
+    parallel: int = 4,
+) -> list[Downloaded]:
+    """Fetch every file of `manifest` into `folder/<kind>`, unless an earlier run has.
 
-def download(
-    session: Session, remote: RemoteFile, folder: Path, *, with_token: bool, patience: Patience
-) -> Downloaded:
-    """Fetch a file into `folder/<kind>`, unless an earlier run has fetched and checked it.
+    At most `parallel` at once, fewer while the server says that it is too much. A file that
+    arrives damaged is fetched again, three times at most, from where it broke if the server can
+    do that; `renew` gets the manifest anew when URLs have expired. Where whole files disagree
+    with the manifest's counts, they are returned: whoever reconciles decides.
 
-    A damaged file is fetched again, three times at most. Raises `FhirloomError`: `incomplete`
-    where it never arrives whole, `server` where the server refuses it.
+    Raises `FhirloomError`: `incomplete` where a file never arrives whole, `server` where the
+    server refuses it or gives something else instead, `bad-input` where the disk is too small.
+    What has arrived stays for the next run.
     """
-    target = folder / remote.kind
-    target.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if (kept := _kept(remote, target)) is not None:
-        return kept
-    reason = ""
-    for attempt in range(ATTEMPTS):
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    pace, where = Pace(parallel, patience), Whereabouts(manifest, renew)
+    downloads = _Downloads(session, folder, patience, log, pace, where)
+    kept = {file: found for file in manifest.files if (found := downloads.kept(file))}
+    missing = [file for file in manifest.files if file not in kept]
+    check_space(folder, missing)
+    progress(len(kept), len(manifest.files), "files")
+    missing.sort(key=lambda file: -(file.size or file.count or 0))
+    with closing(work_off(downloads.bring, missing, parallel, pace.stop)) as arriving:
+        for found in arriving:
+            kept[found.remote] = found
+            progress(len(kept), len(manifest.files), "files")
+    return [kept[file] for file in manifest.files]
+
+
+class _Downloads:
+    """What the threads of one export share."""
+
+    def __init__(
+        self,
+        session: Session,
+        folder: Path,
+        patience: Patience,
+        log: EventLog,
+        pace: Pace,
+        where: Whereabouts,
+    ) -> None:
+        self._session = session
+        self._folder = folder
+        self._patience = patience
+        self._log = log
+        self._pace = pace
+        self._where = where
+        self._receipts = Receipts(folder)
+
+    def kept(self, remote: RemoteFile) -> Downloaded | None:
+        """The file as an earlier run has recorded it, or None."""
+        record = self._receipts.get(f"{remote.kind}/{remote.stem}")
+        if record is None or remote.identity not in record["urls"]:
+            return None
+        delivered = Delivered.from_json(record["delivered"])
+        found = Downloaded(remote, self._path(remote, delivered), delivered)
+        if not found.path.is_file() or found.path.stat().st_size != delivered.bytes:
+            return None
+        if not found.identities.is_file() or hash_file(found.identities) != delivered.identities:
+            # No fsync waits for the hashes: they can be made again.
+            take((), found.path, stored=delivered.bytes, identities=found.identities)
+        return found
+
+    def bring(self, remote: RemoteFile) -> Downloaded:
+        """Fetch one file until it is whole, and record it."""
+        target = self._folder / remote.kind
+        target.mkdir(mode=0o700, exist_ok=True)
+        partial, attempts = Partial(target, remote.stem), Attempts(remote)
+        with telling_when_full(remote.stem):
+            while True:
+                found = self._try(remote, partial, attempts)
+                if found is not None:
+                    return found
+
+    def _try(self, remote: RemoteFile, partial: Partial, attempts: Attempts) -> Downloaded | None:
+        current, with_token, edition = self._where.find(remote)
+        self._tell("download_request", current, resourceType=remote.type)
         try:
-            return _fetch(session, remote, target, with_token)
-        except _Damaged as damage:
-            reason = str(damage)
-            if attempt + 1 < ATTEMPTS:
-                time.sleep(patience.wait(attempt))
-    raise FhirloomError(
-        "incomplete",
-        f"A file arrived {ATTEMPTS} times and never whole: {reason}",
-        where=remote.stem,
-        fix="Run again to continue; if it stays so, the server's own file or count is wrong.",
-    )
+            with self._pace.turn():
+                delivered = fetch(
+                    self._session, current, partial, with_token=with_token, pace=self._pace
+                )
+                delivered = unwrap(partial, delivered, remote.type)
+        except (Busy, Refused, Damaged) as failure:
+            self._tell("download_error", current, message=str(failure))
+            if isinstance(failure, Refused):
+                attempts.refused(failure)
+                self._where.renew(edition)
+            elif isinstance(failure, Damaged):
+                attempts.damaged(failure)
+                self._pace.wait(self._patience.wait(attempts.made))
+            elif not self._pace.slow_down(failure.seconds):
+                raise attempts.too_busy() from None
+            return None
+        self._pace.succeeded()
+        if not attempts.satisfied(delivered):
+            self._tell("download_error", current, message="It is not what the manifest promises")
+            partial.discard()
+            self._pace.wait(self._patience.wait(attempts.made))
+            return None
+        counted = sum(delivered.judged.rows.values())
+        self._tell("download_complete", current, resourceCount=counted, fileSize=delivered.unpacked)
+        return self._keep(remote, current, partial, delivered)
 
+    def _keep(
+        self, remote: RemoteFile, current: RemoteFile, partial: Partial, delivered: Delivered
+    ) -> Downloaded:
+        found = Downloaded(remote, self._path(remote, delivered), delivered)
+        with partial.path.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.keep_as(found.path, found.identities)
+        record = {
+            "urls": sorted({remote.identity, current.identity}),
+            "delivered": delivered.to_json(),
+        }
+        self._receipts.add(f"{remote.kind}/{remote.stem}", record)
+        return found
 
-def _fetch(session: Session, remote: RemoteFile, target: Path, with_token: bool) -> Downloaded:
-    part = target / f"{remote.stem}.part"
-    with session.stream(
-        "GET", remote.url, what=remote.stem, headers=HEADERS, with_token=with_token
-    ) as response:
-        try:
-            delivered = take(response.iter_raw(), part)
-        except DamagedGzip as damage:
-            raise _Damaged(str(damage)) from None
-        except httpx.TransportError:
-            raise _Damaged("the connection broke") from None
-        _check_whole(response, delivered, remote)
-    path = target / (remote.stem + delivered.suffix)
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(path)
-    sync_folder(target)
-    record = {"url": remote.identity, "name": path.name, "delivered": delivered.to_json()}
-    write_json_durably(_record_path(remote, target), record)
-    return Downloaded(remote, path, delivered)
+    def _path(self, remote: RemoteFile, delivered: Delivered) -> Path:
+        return self._folder / remote.kind / (remote.stem + delivered.suffix)
 
-
-def _check_whole(response: httpx.Response, delivered: Delivered, remote: RemoteFile) -> None:
-    encoding = response.headers.get("content-encoding", "identity").lower()
-    length = response.headers.get("content-length", "")
-    if length.isdigit() and int(length) != delivered.bytes:
-        raise _Damaged(f"{delivered.bytes} of {length} bytes")
-    if encoding not in ("identity", "gzip", "x-gzip"):
-        raise _Damaged("it is packed in a way that was not asked for")
-    if encoding != "identity" and not delivered.gzipped and remote.count != 0:
-        raise _Damaged("it was announced as gzip and isn't")
-    if remote.count is not None and delivered.judged.lines != remote.count:
-        raise _Damaged(f"{delivered.judged.lines} rows, and the server counted {remote.count}")
-
-
-def _kept(remote: RemoteFile, target: Path) -> Downloaded | None:
-    record_path = _record_path(remote, target)
-    if not record_path.is_file():
-        return None
-    record = orjson.loads(record_path.read_bytes())
-    if record["url"] != remote.identity:
-        return None
-    return Downloaded(remote, target / record["name"], Delivered.from_json(record["delivered"]))
-
-
-def _record_path(remote: RemoteFile, target: Path) -> Path:
-    return target / f"{remote.stem}.json"
+    def _tell(self, event: str, remote: RemoteFile, **detail: Any) -> None:
+        told = {"fileUrl": remote.identity, "itemType": ITEM_TYPES[remote.kind], **detail}
+        self._log.event(event, told)

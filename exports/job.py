@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +20,7 @@ import orjson
 from exports.durable import write_json_durably
 from exports.errors import FhirloomError
 from exports.request import ExportRequest
+from exports.screening import Screen
 
 FOLDER: Final = "export-job"
 
@@ -28,17 +29,24 @@ FOLDER: Final = "export-job"
 class ExportJob:
     """A job that a server accepted.
 
-    `asked_at` and `landed_at` are wall times (ISO, UTC); `manifest` is the server's last word on
-    the job; `landing` names the content of the landing zone once it is sealed.
+    `export_id` names its log, `profile` the server's habits, `dropped` the parameters that it
+    would not take. `asked_at` and `landed_at` are wall times (ISO, UTC); `partials` are the partial
+    manifests seen so far, `manifest` the pages of the complete one; `landing` names the content of
+    the landing zone once it is sealed, under `screen`.
     """
 
     request: dict[str, Any]
     server: str
     status_url: str
     asked_at: str
-    manifest: dict[str, Any] = field(default_factory=dict)
+    export_id: str
+    profile: str
+    dropped: tuple[str, ...]
+    partials: list[dict[str, Any]] = field(default_factory=list)
+    manifest: list[dict[str, Any]] = field(default_factory=list)
     landing: str = ""
     landed_at: str = ""
+    screen: dict[str, Any] = field(default_factory=dict)
 
 
 class JobRecord:
@@ -69,24 +77,42 @@ class JobRecord:
         """The job as last recorded, or None."""
         if not self._path.is_file():
             return None
-        return ExportJob(**orjson.loads(self._path.read_bytes()))
+        recorded = orjson.loads(self._path.read_bytes())
+        known = {entry.name for entry in fields(ExportJob)}
+        if not recorded.keys() <= known or not isinstance(recorded.get("manifest"), list):
+            return None
+        return ExportJob(**{**recorded, "dropped": tuple(recorded["dropped"])})
 
-    def begin(self, status_url: str) -> ExportJob:
+    def begin(
+        self, status_url: str, export_id: str, profile: str, dropped: Sequence[str]
+    ) -> ExportJob:
         """Record a job that the server has just accepted; files of an earlier one are dropped."""
         shutil.rmtree(self.downloads, ignore_errors=True)
-        job = ExportJob(self._request.scope, self._request.base, status_url, _now())
+        scope, base = self._request.scope, self._request.base
+        job = ExportJob(scope, base, status_url, _now(), export_id, profile, tuple(dropped))
         self._save(job)
         return job
 
-    def answered(self, job: ExportJob, manifest: dict[str, Any]) -> ExportJob:
+    def told_more(self, job: ExportJob, partial: dict[str, Any]) -> ExportJob:
+        """Record a partial manifest: nothing says that the server will tell it again."""
+        told = replace(job, partials=[*job.partials, partial])
+        self._save(told)
+        return told
+
+    def answered(self, job: ExportJob, manifest: list[dict[str, Any]]) -> ExportJob:
         """Record the manifest of a job that the server has completed."""
         answered = replace(job, manifest=manifest)
         self._save(answered)
         return answered
 
-    def landed(self, job: ExportJob, landing: str) -> None:
+    def landed(self, job: ExportJob, landing: str, screen: Screen) -> None:
         """Record that the job's files are sealed; the downloads are needed no longer."""
-        self._save(replace(job, landing=landing, landed_at=_now()))
+        self._save(replace(job, landing=landing, landed_at=_now(), screen=screen.scope))
+        shutil.rmtree(self.downloads, ignore_errors=True)
+
+    def forget(self) -> None:
+        """Remove the record and what was downloaded."""
+        self._path.unlink(missing_ok=True)
         shutil.rmtree(self.downloads, ignore_errors=True)
 
     def _save(self, job: ExportJob) -> None:

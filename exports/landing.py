@@ -2,25 +2,39 @@
 
 Layout of the sealed folder `phi/landing/<key>/`: `files/` holds what came, byte for byte; `clean/`
 a copy per type of each file that a strict reader would stumble over; `quarantine.ndjson` the
-place of every line left out. A bulk export's `errors/` and `deleted/` stand beside them.
+place of every line that is no resource. A bulk export's `errors/` and `deleted/` stand beside them.
+Of a file with rows that must not be kept (`exports.sieve`) there are only the copies, and of
+`errors/` only what speaks of nobody who was left out.
+
+Of each file, rows + quarantined + excluded + narrowed are the lines that were delivered, but for
+blank ones and headers.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
+import orjson
+
+from exports.deletions import read_deletions
 from exports.delivery import Delivered, file_chunks, take
 from exports.errors import FhirloomError
 from exports.ndjson import DamagedGzip
 from exports.progress import Progress, silent
-from exports.quarantine import bad_counts, clean_name, separate
+from exports.provenance import write_provenance
+from exports.quarantine import EXCLUDED, WITHHELD, Separated, clean_name, separate_all
+from exports.reconcile import DEFAULT_POLICY, Finding, Policy, refuse, told_by_lines
+from exports.screening import Exclusion
 from exports.sealed import (
     CURRENT,
+    MANIFEST,
     Sealed,
     Stage,
     find_sealed,
@@ -29,17 +43,22 @@ from exports.sealed import (
     open_sealed,
     sealing,
 )
+from exports.sieve import Sieve
 
-VERSION: Final = 1
+VERSION: Final = 2
+IDENTITIES: Final = ".identities"
+TEST_PATIENTS_OUT: Final = Sieve()
+"""What is left out of a landing zone unless it is told otherwise."""
 
 
 @dataclass(frozen=True)
 class LandedFile:
     """The rows of one type in one delivered file.
 
-    `rows` are good lines, `ids` distinct ids among them; `bytes` and `sha256` are those of the
-    file as delivered. A file of several types has one record for each; its bad lines are counted
-    in `quarantined` of the first. `type` is "" where a file has no resource at all.
+    `rows` are good lines that were kept, `ids` distinct ids among them; `excluded` rows had to go
+    and `narrowed` ones were not asked for. `bytes` and `sha256` are those of the file as
+    delivered. A file of several types has one record for each; its bad lines are counted in
+    `quarantined` of the first. `type` is "" where a file has no resource at all.
     """
 
     name: str
@@ -49,6 +68,8 @@ class LandedFile:
     bytes: int
     sha256: str
     quarantined: int
+    excluded: int = 0
+    narrowed: int = 0
 
 
 @dataclass(frozen=True)
@@ -99,6 +120,51 @@ class LandingZone:
         """Lines left out, by reason."""
         return dict(self.sealed.facts["quarantined"])
 
+    @property
+    def excluded(self) -> dict[str, int]:
+        """Rows that must not be kept, by reason."""
+        return dict(self.sealed.facts.get("excluded", {}))
+
+    @property
+    def narrowed(self) -> dict[str, int]:
+        """Rows that were not asked for, by the parameter that the server did not apply."""
+        return dict(self.sealed.facts.get("narrowed", {}))
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Every disagreement between what was asked for, what was announced and what came."""
+        return tuple(Finding(**found) for found in self.sealed.facts.get("findings", ()))
+
+    @property
+    def deleted_reported(self) -> bool:
+        """Whether the server tells deletions at all: then none told means none happened."""
+        return bool(self.sealed.facts.get("deleted_reported", False))
+
+    def deletions(self) -> Iterator[tuple[str, str]]:
+        """The (type, id) of each resource that the server says was deleted."""
+        files = sorted((self.sealed.path / "deleted").glob("*"))
+        return (named for named in read_deletions(files) if named)
+
+    def excluded_patients(self) -> dict[str, Exclusion]:
+        """The patients that were left out, by logical id, with the reason."""
+        log = self.sealed.path / EXCLUDED
+        lines = log.read_bytes().splitlines() if log.is_file() else []
+        return {entry["patient"]: entry["reason"] for entry in map(orjson.loads, lines)}
+
+    def withheld(self) -> Iterator[tuple[str, str]]:
+        """The (type, id) of resources left out by their own label, or that match no filter."""
+        log = self.sealed.path / WITHHELD
+        with log.open("rb") if log.is_file() else BytesIO() as lines:
+            for entry in map(orjson.loads, lines):
+                yield entry["type"], entry["id"]
+
+    def standing(self, name: str) -> dict[str, str]:
+        """The files in which a delivered file's rows are now: path in the zone, and SHA-256."""
+        contents = orjson.loads((self.sealed.path / MANIFEST).read_bytes())["files"]
+        types = {file.type for file in self.files if file.name == name}
+        paths = [f"files/{name}", *(f"clean/{clean_name(name, kind)}" for kind in sorted(types))]
+        return {path: contents[path] for path in paths if path in contents}
+
     def _readable(self, name: str, resource_type: str) -> Path:
         clean = self.sealed.path / "clean" / clean_name(name, resource_type)
         return clean if clean.exists() else self.sealed.path / "files" / name
@@ -106,11 +172,15 @@ class LandingZone:
 
 @dataclass(frozen=True)
 class Arrival:
-    """A delivered file that stands in `files/` of the folder being sealed."""
+    """A delivered file that stands in `files/` of the folder being sealed.
+
+    `identities` are the hashes of its ids (`exports.identities`), where they were kept.
+    """
 
     name: str
     declared_type: str
     delivered: Delivered
+    identities: Path | None = None
 
 
 def landing_stage(spec: str) -> Stage:
@@ -142,29 +212,36 @@ def seal_landing(
     spec: str,
     bring: Callable[[Path], Sequence[Arrival]],
     facts: Mapping[str, Any],
+    *,
+    sieve: Sieve = TEST_PATIENTS_OUT,
+    findings: Sequence[Finding] = (),
+    policy: Policy = DEFAULT_POLICY,
+    progress: Progress = silent,
 ) -> LandingZone:
     """Seal a landing zone: `bring` puts the files into the folder's `files/`, this does the rest.
 
-    `facts` has `source`, `transaction_time`, `server_rows` and `errors`.
+    `spec` has to cover `sieve.digest`. `facts` has `source` (bulk, folder, search or merged),
+    `transaction_time`, `server_rows`, `errors`, and where a server can tell, `deleted_reported`.
+    `findings` are what `exports.reconcile` found; what the lines alone tell is added to them.
+    Raises `FhirloomError` (incomplete) where one is a failure by `policy`.
     """
     phi.mkdir(mode=0o700, parents=True, exist_ok=True)
     with sealing(phi / "landing", landing_stage(spec), mode=0o700) as draft:
         (draft.path / "files").mkdir(mode=0o700)
         arrivals = bring(draft.path)
-        quarantined: Counter[str] = Counter()
-        for arrival in arrivals:
-            quarantined.update(bad_counts(arrival.delivered))
-            if not arrival.delivered.judged.readable:
-                separate(
-                    draft.path / "files" / arrival.name,
-                    arrival.name,
-                    arrival.delivered,
-                    draft.path / "clean",
-                    draft.path / "quarantine.ndjson",
-                )
+        found = [*findings, *told_by_lines(arrivals, policy)]
+        refuse(found, policy)
+        shutil.rmtree(draft.path / IDENTITIES, ignore_errors=True)
+        brought = [(arrival.name, arrival.delivered) for arrival in arrivals]
+        separated = separate_all(draft.path, brought, sieve, progress)
         draft.facts.update(facts)
-        draft.facts["files"] = [asdict(file) for file in _landed(arrivals)]
-        draft.facts["quarantined"] = dict(sorted(quarantined.items()))
+        draft.facts["files"] = [asdict(file) for file in _landed(arrivals, separated)]
+        draft.facts["quarantined"] = _total(parts.bad for parts in separated)
+        draft.facts["excluded"] = _total(parts.excluded_by_reason for parts in separated)
+        draft.facts["narrowed"] = _total(parts.narrowed_by_parameter for parts in separated)
+        draft.facts["findings"] = [asdict(finding) for finding in found]
+        _make_private(draft.path)
+    (draft.result.path / MANIFEST).chmod(0o600)
     return LandingZone(draft.result)
 
 
@@ -173,19 +250,24 @@ def land_folder(
     phi: Path,
     *,
     transaction_time: datetime | None = None,
+    sieve: Sieve = TEST_PATIENTS_OUT,
+    policy: Policy = DEFAULT_POLICY,
     progress: Progress = silent,
 ) -> LandingZone:
     """Land a folder of NDJSON: any file names, plain or gzip, nested or not, types mixed or not.
 
     Hidden files are passed over; `transaction_time` is when the data was extracted, if known.
-    Raises `FhirloomError` (bad-input) for a folder without resources, and for a gzip file that is
-    cut short or corrupt: part of a file is never taken for the whole.
+    Raises `FhirloomError`: bad-input for a folder without resources, and for a gzip file that is
+    cut short or corrupt (part of a file is never taken for the whole); incomplete where `policy`
+    says so.
     """
     paths = _ndjson_candidates(source)
     hashes = {path.relative_to(source).as_posix(): hash_file(path) for path in paths}
     time = None if transaction_time is None else transaction_time.isoformat()
-    spec = hash_json({"folder": hashes, "transaction_time": time})
+    spec = hash_json({"folder": hashes, "transaction_time": time, "sieve": sieve.digest})
     if (found := find_landing(phi, spec)) is not None:
+        refuse(found.findings, policy)
+        write_provenance(phi, found, {})
         return found
 
     def bring(folder: Path) -> list[Arrival]:
@@ -200,7 +282,9 @@ def land_folder(
         return arrivals
 
     facts = {"source": "folder", "transaction_time": time, "server_rows": None, "errors": 0}
-    return seal_landing(phi, spec, bring, facts)
+    zone = seal_landing(phi, spec, bring, facts, sieve=sieve, policy=policy, progress=progress)
+    write_provenance(phi, zone, {})
+    return zone
 
 
 def _ndjson_candidates(source: Path) -> list[Path]:
@@ -217,10 +301,11 @@ def _ndjson_candidates(source: Path) -> list[Path]:
 
 def _bring_file(path: Path, name: str, files: Path, expected: str, place: str) -> Arrival:
     # Errors tell the place: a file may be named after a patient.
-    taken = files / f"{name}.part"
-    taken.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    taken, identities = files / f"{name}.part", files.parent / IDENTITIES / name
+    for place_for in (taken, identities):
+        place_for.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        delivered = take(file_chunks(path), taken)
+        delivered = take(file_chunks(path), taken, identities=identities)
     except DamagedGzip as damage:
         raise FhirloomError(
             "bad-input",
@@ -239,26 +324,38 @@ def _bring_file(path: Path, name: str, files: Path, expected: str, place: str) -
     while (files / landed).exists():
         landed = f"{landed.removesuffix(delivered.suffix)}-again{delivered.suffix}"
     taken.rename(files / landed)
-    return Arrival(landed, "", delivered)
+    return Arrival(landed, "", delivered, identities)
 
 
-def _landed(arrivals: Iterable[Arrival]) -> list[LandedFile]:
-    landed: list[LandedFile] = []
-    for arrival in arrivals:
-        delivered, bad = arrival.delivered, sum(arrival.delivered.judged.bad.values())
-        for position, name in enumerate(delivered.judged.rows or [arrival.declared_type]):
-            landed.append(
-                LandedFile(
-                    name=arrival.name,
-                    type=name,
-                    rows=delivered.judged.rows.get(name, 0),
-                    ids=delivered.judged.ids.get(name, 0),
-                    bytes=delivered.bytes,
-                    sha256=delivered.sha256,
-                    quarantined=bad if position == 0 else 0,
-                )
-            )
-    return landed
+def _landed(arrivals: Sequence[Arrival], separated: Sequence[Separated]) -> list[LandedFile]:
+    return [
+        LandedFile(
+            name=arrival.name,
+            type=name,
+            rows=parts.rows.get(name, 0),
+            ids=parts.ids.get(name, 0),
+            bytes=arrival.delivered.bytes,
+            sha256=arrival.delivered.sha256,
+            quarantined=sum(parts.bad.values()) if position == 0 else 0,
+            excluded=parts.excluded_of(name),
+            narrowed=parts.narrowed_of(name),
+        )
+        for arrival, parts in zip(arrivals, separated, strict=True)
+        for position, name in enumerate(parts.types or [arrival.declared_type])
+    ]
+
+
+def _total(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for some in counts:
+        total.update(some)
+    return dict(sorted(total.items()))
+
+
+def _make_private(folder: Path) -> None:
+    """For its owner's eyes alone; a second name of a download is the same file."""
+    for path in folder.rglob("*"):
+        path.chmod(0o700 if path.is_dir() else 0o600)
 
 
 def _nothing_in(source: Path) -> FhirloomError:

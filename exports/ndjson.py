@@ -1,24 +1,25 @@
 """NDJSON as a stream: unpacked, split into lines, and each line judged a FHIR resource or not.
 
 Source: FHIR Bulk Data Access STU2, "File Requests" (one resource per line, UTF-8, one type a
-file); RFC 1952 for gzip, whose members may follow one another.
+file), and STU3, "organizeOutputBy" (a Parameters resource without id heads each block of
+lines); RFC 1952 for gzip, whose members may follow one another.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import orjson
+from isal import isal_zlib
+from isal.igzip_lib import IsalError
 
 from exports.resource_types import RESOURCE_TYPES
 
 LONGEST_LINE: Final = 16 * 2**20
-BLOCK: Final = 2**20
+BLOCK: Final = 2**16
+"""Bytes that are unpacked at once: what fits into a processor's own cache is worked on fastest."""
 GZIP_MAGIC: Final = b"\x1f\x8b"
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 BLANKS: Final = b" \t\r\n"
@@ -33,72 +34,78 @@ class DamagedGzip(Exception):  # noqa: N818 - a state of the bytes, told where i
     """A gzip stream that ends too early or can't be unpacked."""
 
 
-@dataclass(frozen=True)
-class Judged:
-    """What the lines of one file are.
-
-    `rows` and `ids` (distinct) count the good lines by resource type, `bad` the others by reason;
-    blank lines are in neither. `marked`: the file begins with a byte order mark.
-    """
-
-    rows: Mapping[str, int]
-    ids: Mapping[str, int]
-    bad: Mapping[str, int]
-    marked: bool
-
-    @property
-    def lines(self) -> int:
-        """All lines that aren't blank."""
-        return sum(self.rows.values()) + sum(self.bad.values())
-
-    @property
-    def readable(self) -> bool:
-        """Whether a strict reader can take the file as it is: one type, and no bad line."""
-        return len(self.rows) <= 1 and not self.bad and not self.marked
-
-
 def unpack(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """The bytes behind `chunks`: gunzipped where they begin with gzip's magic, else as they are.
 
-    Blocks of gzip come in at most 1 MiB, so that no small input can fill the memory.
+    Blocks of gzip come in at most 64 KiB, so that no small input can fill the memory.
     Raises `DamagedGzip`, also where the stream ends cleanly but before gzip's own end.
     """
     head, rest = _peek(chunks, len(GZIP_MAGIC))
     return _gunzip(rest) if head == GZIP_MAGIC else rest
 
 
-def read_lines(blocks: Iterable[bytes]) -> Iterator[Line]:
-    """Each line as (number from 1, byte offset in the unpacked file, bytes without line feed).
-
-    A line over 16 MiB comes cut one byte above that, so that the reader sees that it is too long.
-    """
+def unmark(blocks: Iterable[bytes]) -> tuple[bool, Iterator[bytes]]:
+    """Whether `blocks` begin with a byte order mark, and what follows it."""
     head, rest = _peek(blocks, len(BYTE_ORDER_MARK))
-    offset = len(BYTE_ORDER_MARK) if head == BYTE_ORDER_MARK else 0
-    number, held, dropped, skip = 1, b"", 0, offset
-    for given in rest:
-        block, skip = given[skip:], max(0, skip - len(given))
+    if head != BYTE_ORDER_MARK:
+        return False, rest
+    return True, chain((next(rest)[len(BYTE_ORDER_MARK) :],), rest)
+
+
+def whole_lines(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Runs of whole lines, without the last one's line feed.
+
+    A line over 16 MiB comes cut one byte above that, so that the reader sees that it is too long;
+    beside each run stands how many bytes its first line was cut by.
+    """
+    held, dropped = b"", 0
+    for given in blocks:
+        block = given
         if dropped:
             end = block.find(b"\n")
             dropped += len(block) if end < 0 else end
             if end < 0:
                 continue
             block = block[end:]
-        pieces = (held + block).split(b"\n")
-        held = pieces.pop()
-        for piece in pieces:
-            yield number, offset, piece
-            number += 1
-            offset += len(piece) + 1 + dropped
+        text = held + block
+        end = text.rfind(b"\n")
+        if end >= 0:
+            yield text[:end], dropped
             dropped = 0
+        held = text[end + 1 :]
         if len(held) > LONGEST_LINE + 1:
             dropped = len(held) - LONGEST_LINE - 1
             held = held[: LONGEST_LINE + 1]
     if held:
-        yield number, offset, held
+        yield held, dropped
+
+
+def read_lines(blocks: Iterable[bytes]) -> Iterator[Line]:
+    """Each line as (number from 1, byte offset in the unpacked file, bytes without line feed).
+
+    A line over 16 MiB comes cut one byte above that.
+    """
+    marked, rest = unmark(blocks)
+    number, offset = 1, len(BYTE_ORDER_MARK) if marked else 0
+    for text, dropped in whole_lines(rest):
+        cut = dropped
+        for line in text.split(b"\n"):
+            yield number, offset, line
+            number += 1
+            offset += len(line) + 1 + cut
+            cut = 0
 
 
 def judge(line: bytes) -> tuple[str, str] | Reason | None:
-    """A good line's (resource type, id), a bad line's reason, or None for a blank one."""
+    """A good line's (resource type, id), a bad line's reason, or None for a blank or a header."""
+    resource = read_resource(line)
+    if not isinstance(resource, dict):
+        return resource
+    return None if is_header(resource) else (resource["resourceType"], resource["id"])
+
+
+def read_resource(line: bytes) -> dict[str, Any] | Reason | None:
+    """A good line's or a header's content, a bad line's reason, or None for a blank line."""
     if len(line) > LONGEST_LINE:
         return "too-long"
     try:
@@ -113,31 +120,13 @@ def judge(line: bytes) -> tuple[str, str] | Reason | None:
     if resource_type not in RESOURCE_TYPES:
         return "unknown-type"
     resource_id = resource.get("id")
-    if not isinstance(resource_id, str) or not resource_id:
-        return "no-id"
-    return resource_type, resource_id
+    named = isinstance(resource_id, str) and resource_id
+    return resource if named or is_header(resource) else "no-id"
 
 
-def judge_all(lines: Iterable[Line]) -> Judged:
-    """Judge every line, keeping the counts only."""
-    rows: Counter[str] = Counter()
-    ids: defaultdict[str, set[str]] = defaultdict(set)
-    bad: Counter[str] = Counter()
-    marked = False
-    for number, offset, line in lines:
-        marked |= number == 1 and offset > 0
-        verdict = judge(line)
-        if isinstance(verdict, tuple):
-            rows[verdict[0]] += 1
-            ids[verdict[0]].add(verdict[1])
-        elif verdict is not None:
-            bad[verdict] += 1
-    return Judged(
-        rows=dict(sorted(rows.items())),
-        ids={name: len(found) for name, found in sorted(ids.items())},
-        bad=dict(sorted(bad.items())),
-        marked=marked,
-    )
+def is_header(resource: dict[str, Any]) -> bool:
+    """Whether it only says whose resources follow, in a file that is organized by patient."""
+    return resource["resourceType"] == "Parameters" and "id" not in resource
 
 
 def _why_not_json(line: bytes) -> Reason | None:
@@ -151,7 +140,7 @@ def _why_not_json(line: bytes) -> Reason | None:
 
 
 def _gunzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    member = zlib.decompressobj(wbits=31)
+    member = isal_zlib.decompressobj(wbits=31)
     try:
         for given in chunks:
             chunk = given
@@ -160,18 +149,18 @@ def _gunzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
                     chunk = chunk.lstrip(b"\0")
                     if not chunk:
                         break
-                    member = zlib.decompressobj(wbits=31)
+                    member = isal_zlib.decompressobj(wbits=31)
                 if block := member.decompress(chunk, BLOCK):
                     yield block
                 chunk = member.unused_data if member.eof else member.unconsumed_tail
-    except zlib.error:
+    except IsalError:  # type: ignore[misc]
         raise DamagedGzip("the gzip stream is corrupt") from None
     if not member.eof:
         raise DamagedGzip("the gzip stream ends too early")
 
 
 def _peek(chunks: Iterable[bytes], size: int) -> tuple[bytes, Iterator[bytes]]:
-    """The first `size` bytes, and all the bytes."""
+    """The first `size` bytes, and all the bytes; the first chunk of these holds the former."""
     rest, head = iter(chunks), b""
     while len(head) < size and (chunk := next(rest, None)) is not None:
         head += chunk

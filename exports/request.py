@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 
 from exports.access import OPEN, Access
 from exports.errors import FhirloomError
+from exports.origins import LOOPBACK
 from exports.resource_types import RESOURCE_TYPES
 from exports.sealed import hash_json
 
 Level = Literal["system", "patient", "group"]
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 FHIR_ID = re.compile(r"[A-Za-z0-9.\-]{1,64}")
 ELEMENT = re.compile(r"([A-Z][A-Za-z]+\.)?[a-z][A-Za-z]*")
 

@@ -1,33 +1,50 @@
-"""An authenticated session with one FHIR server: the token goes there and nowhere else."""
+"""An authenticated session with one FHIR server: credentials go there, and nowhere else unasked."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final
-from urllib.parse import urlsplit
 
 import httpx
 
 from exports.access import Access
-from exports.request import LOOPBACK
-from exports.smart import BackendServices, read_key
+from exports.errors import FhirloomError
+from exports.keys import read_keys
+from exports.login import BasicLogin, BearerFile, Login
+from exports.network import open_http
+from exports.origins import Trust
+from exports.scopes import unreadable
+from exports.smart import BackendServices
 from exports.transport import Patience, refusal, send, unreachable
 
-TIMEOUT: Final = httpx.Timeout(60.0, connect=10.0)
+Params = Mapping[str, str] | Sequence[tuple[str, str]]
+"""A query; pairs where a name is given more than once."""
 
 
 class Session:
-    """Requests to the server that an `ExportRequest` names."""
+    """Requests to one server, and to where it sends us. Safe in many threads."""
 
     def __init__(
-        self, http: httpx.Client, base: str, login: BackendServices | None, patience: Patience
+        self, http: httpx.Client, trust: Trust, login: Login | None, patience: Patience
     ) -> None:
         self._http = http
-        self._origin = _origin(base)
+        self._trust = trust
         self._login = login
         self._patience = patience
+
+    @property
+    def login(self) -> Login | None:
+        """As whom requests are made; None: nobody."""
+        return self._login
+
+    @property
+    def granted(self) -> tuple[str, ...]:
+        """The scopes of the token in use; none without SMART, or before the first request."""
+        return self._login.granted if isinstance(self._login, BackendServices) else ()
+
+    def unreadable(self, types: Iterable[str]) -> tuple[str, ...]:
+        """Those of `types` that the granted scopes don't let us read; none where none are told."""
+        return unreadable(self.granted, types) if self.granted else ()
 
     @contextmanager
     def stream(
@@ -37,42 +54,49 @@ class Session:
         *,
         what: str,
         headers: Mapping[str, str],
-        params: Mapping[str, str] | None = None,
+        params: Params | None = None,
+        content: bytes | None = None,
         with_token: bool = True,
         answers: frozenset[int] = frozenset(),
         patience: Patience | None = None,
     ) -> Iterator[httpx.Response]:
-        """The answer to a request, its body unread.
+        """The answer to a request, its body unread unless it is one of `answers`.
 
-        A token that the server refuses is renewed once. Raises `FhirloomError` (server) unless
-        the status is 2xx or one of `answers`; `what` names the request in it.
+        Credentials go along where `with_token`, to the server's own origin and to those that the
+        operator named, redirects included. A token that the server refuses is renewed once.
+        Raises `FhirloomError` (server) unless the status is 2xx or one of `answers`; `what` names
+        the request in it.
         """
-        login = self._login if with_token and _origin(url) == self._origin else None
+        login = self._login if with_token else None
 
-        def request() -> httpx.Request:
-            token = {} if login is None else {"Authorization": f"Bearer {login.token()}"}
-            return self._http.build_request(
-                method, url, params=params, headers={**headers, **token}
-            )
+        def gate(request: httpx.Request) -> None:
+            self._trust.check_road(request.url, what)
+            request.headers.pop("Authorization", None)
+            if login is not None and self._trust.covers(request.url):
+                request.headers["Authorization"] = login.authorization()
 
         def attempt() -> httpx.Response:
             return send(
                 self._http,
-                request,
+                lambda: self._http.build_request(
+                    method, _with_query(url, params), content=content, headers=headers
+                ),
                 what=what,
                 patience=patience or self._patience,
+                gate=gate,
                 answers=answers | {401},
             )
 
         response = attempt()
         try:
-            if response.status_code == 401 and login is not None:
+            used = response.request.headers.get("Authorization", "")
+            if response.status_code == 401 and login is not None and used:
                 response.close()
-                login.renew()
-                response = attempt()
+                login.refused(used)
+                if login.authorization() != used:
+                    response = attempt()
             if response.status_code == 401 and 401 not in answers:
-                response.read()
-                raise refusal(response, what)
+                raise self._unauthorized(response, what, with_token)
             yield response
         finally:
             response.close()
@@ -84,7 +108,9 @@ class Session:
         *,
         what: str,
         headers: Mapping[str, str],
-        params: Mapping[str, str] | None = None,
+        params: Params | None = None,
+        content: bytes | None = None,
+        with_token: bool = True,
         answers: frozenset[int] = frozenset(),
         patience: Patience | None = None,
     ) -> httpx.Response:
@@ -95,6 +121,8 @@ class Session:
             what=what,
             headers=headers,
             params=params,
+            content=content,
+            with_token=with_token,
             answers=answers,
             patience=patience,
         ) as response:
@@ -104,23 +132,51 @@ class Session:
                 raise unreachable(failure, what) from None
             return response
 
+    def _unauthorized(self, response: httpx.Response, what: str, with_token: bool) -> FhirloomError:
+        if self._login is None:
+            fix = "Give a client id and key, a user, or a bearer file."
+        elif not with_token:
+            fix = "The server said that no token is needed; tell its operator."
+        elif "Authorization" not in response.request.headers:
+            fix = "Another origin asks for the token: name it with --file-origin if it may see it."
+        else:
+            fix = "Check that the client, or user, may read this on that server."
+        return refusal(response, what, fix)
+
 
 @contextmanager
-def open_session(base: str, access: Access, patience: Patience) -> Iterator[Session]:
-    """A session with the server at `base`, as whom `access` says."""
-    # httpx logs each URL, and that of a file may be a signed one.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    # A proxy for the outside world can't reach this machine's own loopback.
-    loopback = urlsplit(base).hostname in LOOPBACK
-    with httpx.Client(timeout=TIMEOUT, trust_env=not loopback) as http:
-        login = None
+def open_session(
+    base: str,
+    access: Access,
+    patience: Patience,
+    *,
+    types: Sequence[str] = (),
+    scope_style: str = "",
+) -> Iterator[Session]:
+    """A session with the server at `base`, as whom `access` says.
+
+    `types` are the resource types that will be read (none: all), and `scope_style` a vendor's
+    habit, as `exports.scopes.propose` says. Raises `FhirloomError` (bad-input) for files that
+    can't be used.
+    """
+    with open_http(access) as http:
+        login: Login | None = None
         if access.key is not None:
-            key = read_key(access.key)
-            login = BackendServices(http, base, access.client_id, key, patience)
-        yield Session(http, base, login, patience)
+            keys = read_keys(access.key)
+            login = BackendServices(
+                http, base, access, keys, patience, types=types, scope_style=scope_style
+            )
+        elif access.password_file is not None:
+            login = BasicLogin(access.user, access.password_file)
+        elif access.bearer_file is not None:
+            login = BearerFile(access.bearer_file)
+        trust = Trust.of(base, access.file_origins, access.plain_http)
+        yield Session(http, trust, login, patience)
 
 
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    default = {"http": 80, "https": 443}.get(parts.scheme)
-    return parts.scheme, parts.hostname, parts.port or default
+def _with_query(url: str, params: Params | None) -> httpx.URL:
+    """A URL with a query beside its own."""
+    read = httpx.URL(url)
+    if params is None:
+        return read
+    return read.copy_merge_params(params if isinstance(params, Mapping) else list(params))

@@ -7,184 +7,236 @@ minutes, a `jti` never used again.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
+import math
+import threading
 import time
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import httpx
 import jwt
-import orjson
-from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, EllipticCurvePrivateKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
+from exports.access import Access
+from exports.discovery import ABSENT, TokenServer, discover
 from exports.errors import FhirloomError
-from exports.transport import Patience, send
+from exports.keys import SigningKey
+from exports.login import TOKEN
+from exports.origins import Trust
+from exports.outcomes import json_object, oauth_error
+from exports.scopes import SCOPE, propose
+from exports.transport import Patience, refusal, send, unreachable
+from exports.waiting import clock_skew
 
 ASSERTION_SECONDS: Final = 240
+TOKEN_SECONDS: Final = 300.0
+"""How long a token is taken to be good whose server doesn't tell: what SMART recommends."""
+SHORT_SECONDS: Final = 30.0
+"""The same where the server says that it is good no longer."""
 TOKEN_MARGIN_SECONDS: Final = 15.0
+LARGEST_SKEW_SECONDS: Final = 60.0
 CLIENT_ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-SCOPES: Final = ("system/*.rs", "system/*.read")
+REFUSED: Final = frozenset({400, 401, 403})
+WHERE: Final = "the token request"
+DISCOVERY: Final = "the SMART configuration"
+FIXES: Final = {
+    "invalid_client": "Register the key's public JWKS for this client id, and check the clock.",
+    "unauthorized_client": "Have the server's operator activate this client for backend services.",
+    "invalid_scope": "Name scopes that the client is registered for with --scope.",
+}
 
 
-@dataclass(frozen=True)
-class SigningKey:
-    """A client's private key, and how the server knows it."""
+def assertion(key: SigningKey, client_id: str, token_url: str, skew: float = 0.0) -> str:
+    """A fresh signed JWT by which the client proves who it is, valid for four minutes.
 
-    private: RSAPrivateKey | EllipticCurvePrivateKey
-    algorithm: str
-    kid: str
-
-    def public_jwk(self) -> dict[str, Any]:
-        """The JWK to register with the server (RFC 7517)."""
-        shape = _public_shape(self.private)
-        return {
-            **shape,
-            "kid": self.kid,
-            "alg": self.algorithm,
-            "use": "sig",
-            "key_ops": ["verify"],
-        }
-
-
-def read_key(path: Path) -> SigningKey:
-    """A private key from a PEM or JWK file; a PEM key's id is its RFC 7638 thumbprint.
-
-    Raises `FhirloomError` (bad-input) for anything but an RSA or a P-384 private key.
+    `skew` is by how many seconds the server's clock is ahead of ours.
     """
-    kid = ""
-    try:
-        content = path.read_bytes()
-        if content.lstrip().startswith(b"{"):
-            jwk = json.loads(content)
-            kid = str(jwk.get("kid", ""))
-            private = jwt.PyJWK(jwk, algorithm=_algorithm_of(jwk)).key
-        else:
-            private = load_pem_private_key(content, password=None)
-    except (OSError, ValueError, TypeError, jwt.PyJWTError):
-        raise _bad_key() from None
-    if isinstance(private, RSAPrivateKey) and private.key_size >= 2048:
-        return SigningKey(private, "RS384", kid or _thumbprint(private))
-    if isinstance(private, EllipticCurvePrivateKey) and isinstance(private.curve, SECP384R1):
-        return SigningKey(private, "ES384", kid or _thumbprint(private))
-    raise _bad_key()
-
-
-def assertion(key: SigningKey, client_id: str, token_url: str) -> str:
-    """A fresh signed JWT by which the client proves who it is, valid for four minutes."""
     claims = {
         "iss": client_id,
         "sub": client_id,
         "aud": token_url,
-        "exp": int(time.time()) + ASSERTION_SECONDS,
+        "exp": int(time.time() + skew) + ASSERTION_SECONDS,
         "jti": uuid.uuid4().hex,
     }
     return jwt.encode(claims, key.private, algorithm=key.algorithm, headers={"kid": key.kid})
 
 
 class BackendServices:
-    """A registered client at one server: discovers the token endpoint, and keeps a token fresh."""
+    """A registered client at one server: discovers the token endpoint, and keeps a token fresh.
+
+    Safe in many threads: while one asks for a token, the others wait for it. `types` and
+    `scope_style` choose the scopes, as `exports.scopes.propose` says.
+    """
 
     def __init__(
-        self, http: httpx.Client, base: str, client_id: str, key: SigningKey, patience: Patience
+        self,
+        http: httpx.Client,
+        base: str,
+        access: Access,
+        keys: Sequence[SigningKey],
+        patience: Patience,
+        *,
+        types: Sequence[str] = (),
+        scope_style: str = "",
     ) -> None:
         self._http = http
         self._base = base
-        self._client_id = client_id
-        self._key = key
+        self._access = access
+        self._keys = keys
         self._patience = patience
-        self._configuration: Mapping[str, Any] | None = None
-        self._token = ""
+        self._types = types
+        self._scope_style = scope_style
+        self._trust = Trust.of(base, (), access.plain_http)
+        self._lock = threading.Lock()
+        self._server: TokenServer | None = None
+        self._requests: list[tuple[str, ...]] = []
+        self._skew = 0.0
+        self._authorization = ""
         self._renew_at = 0.0
+        self._granted: tuple[str, ...] = ()
 
-    def token(self) -> str:
-        """A token that is good for a while. Raises `FhirloomError` (server)."""
-        if time.monotonic() >= self._renew_at:
-            self._token, seconds = self._ask()
-            self._renew_at = time.monotonic() + seconds - min(TOKEN_MARGIN_SECONDS, seconds / 2)
-        return self._token
+    @property
+    def granted(self) -> tuple[str, ...]:
+        """The scopes of the last token, as far as they are SMART's; none before the first."""
+        return self._granted
 
-    def renew(self) -> None:
-        """Forget the token: the server took it no longer."""
-        self._renew_at = 0.0
+    def authorization(self) -> str:
+        """A token that is good for a while, as a header. Raises `FhirloomError`.
 
-    def _ask(self) -> tuple[str, float]:
-        if self._configuration is None:
-            self._configuration = self._discover()
-        url = str(self._configuration["token_endpoint"])
-        offered = self._configuration.get("scopes_supported") or SCOPES[1:]
+        `bad-input` for a key that the server can't verify, `server` for a token it doesn't give.
+        """
+        with self._lock:
+            if time.monotonic() >= self._renew_at:
+                self._renew()
+            return self._authorization
 
+    def refused(self, authorization: str) -> None:
+        """Forget the token that the server took no longer, unless it is renewed already."""
+        with self._lock:
+            if authorization == self._authorization:
+                self._renew_at = 0.0
+
+    def _renew(self) -> None:
+        if self._server is None:
+            server = self._discover()
+            self._requests = self._scopes_to_try(server)
+            self._server = server
+        key = _fitting_key(self._keys, self._server.algorithms)
+        asked_at = time.monotonic()
+        answer, asked = self._first_granted(self._server, key)
+        token, kind = answer.get("access_token"), answer.get("token_type", "bearer")
+        if not isinstance(token, str) or not TOKEN.fullmatch(token):
+            raise _no_token("The answer has no access_token")
+        if not isinstance(kind, str) or kind.lower() != "bearer":
+            raise _no_token("The token is of a type that this client doesn't speak")
+        self._authorization = f"Bearer {token}"
+        scope = answer.get("scope")
+        granted = scope.split() if isinstance(scope, str) and scope.strip() else asked
+        self._granted = tuple(filter(SCOPE.fullmatch, granted))
+        seconds = _seconds(answer.get("expires_in"))
+        self._renew_at = asked_at + seconds - min(TOKEN_MARGIN_SECONDS, seconds / 2)
+
+    def _scopes_to_try(self, server: TokenServer) -> list[tuple[str, ...]]:
+        if self._access.scopes:
+            return [self._access.scopes]
+        proposals = propose(self._types, server.scopes, server.capabilities, self._scope_style)
+        if not proposals:
+            raise _no_token(
+                "The server lists no scope that reads what is asked for",
+                "Ask for other types, or name the scopes to ask for with --scope.",
+            )
+        return [proposal.scopes for proposal in proposals]
+
+    def _first_granted(
+        self, server: TokenServer, key: SigningKey
+    ) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+        """The token response, and the scopes that it answers; those refused are asked no more."""
+        corrected = False
+        while True:
+            asked = self._requests[0]
+            response = self._ask(server, key, asked)
+            if response.is_success:
+                return json_object(response), asked
+            code, skew = oauth_error(response), clock_skew(response)
+            if code == "invalid_scope" and len(self._requests) > 1:
+                del self._requests[0]
+            elif code == "invalid_client" and not corrected and _differs(skew, self._skew):
+                self._skew, corrected = skew, True
+            else:
+                raise refusal(response, WHERE, FIXES.get(code, ""))
+
+    def _ask(self, server: TokenServer, key: SigningKey, scopes: tuple[str, ...]) -> httpx.Response:
         def request() -> httpx.Request:
+            signed = assertion(key, self._access.client_id, server.url, self._skew)
             form = {
                 "grant_type": "client_credentials",
-                "scope": next((scope for scope in SCOPES if scope in offered), SCOPES[1]),
+                "scope": " ".join(scopes),
                 "client_assertion_type": CLIENT_ASSERTION_TYPE,
-                "client_assertion": assertion(self._key, self._client_id, url),
+                "client_assertion": signed,
             }
-            return self._http.build_request(
-                "POST", url, data=form, headers={"Accept": "application/json"}
+            headers = {"Accept": "application/json"}
+            return self._http.build_request("POST", server.url, data=form, headers=headers)
+
+        return self._whole(request, WHERE, REFUSED)
+
+    def _discover(self) -> TokenServer:
+        def fetch(url: str, media_type: str) -> httpx.Response:
+            headers = {"Accept": media_type}
+            return self._whole(
+                lambda: self._http.build_request("GET", url, headers=headers), DISCOVERY, ABSENT
             )
 
-        granted = self._json(request, "the token request", "access_token")
-        seconds = granted.get("expires_in", 300)
-        return str(granted["access_token"]), float(seconds) if seconds else 300.0
+        access = self._access
+        return discover(self._base, fetch, token_url=access.token_url, plain_http=access.plain_http)
 
-    def _discover(self) -> Mapping[str, Any]:
-        url = f"{self._base}/.well-known/smart-configuration"
-        headers = {"Accept": "application/json"}
-        return self._json(
-            lambda: self._http.build_request("GET", url, headers=headers),
-            "the SMART configuration",
-            "token_endpoint",
+    def _whole(
+        self, request: Callable[[], httpx.Request], what: str, answers: frozenset[int]
+    ) -> httpx.Response:
+        """An answer with its body read; no credential but the assertion is in the request."""
+        response = send(
+            self._http,
+            request,
+            what=what,
+            patience=self._patience,
+            gate=lambda request: self._trust.check_road(request.url, what),
+            answers=answers,
         )
-
-    def _json(self, request: Any, what: str, member: str) -> Mapping[str, Any]:
-        response = send(self._http, request, what=what, patience=self._patience)
         try:
-            value = orjson.loads(response.read())
-        except (orjson.JSONDecodeError, httpx.RequestError):
-            value = None
+            response.read()
+        except httpx.RequestError as failure:
+            raise unreachable(failure, what) from None
         finally:
             response.close()
-        if not isinstance(value, dict) or not isinstance(value.get(member), str):
-            raise FhirloomError(
-                "server",
-                f"The answer has no {member}",
-                where=what,
-                fix="Check that the server's URL is its FHIR base, and that it speaks SMART.",
-            )
-        return value
+        return response
 
 
-def _public_shape(private: RSAPrivateKey | EllipticCurvePrivateKey) -> dict[str, Any]:
-    if isinstance(private, RSAPrivateKey):
-        shape = RSAAlgorithm.to_jwk(private.public_key(), as_dict=True)
-        return {"kty": "RSA", "n": shape["n"], "e": shape["e"]}
-    shape = ECAlgorithm.to_jwk(private.public_key(), as_dict=True)
-    return {"kty": "EC", "crv": shape["crv"], "x": shape["x"], "y": shape["y"]}
-
-
-def _thumbprint(private: RSAPrivateKey | EllipticCurvePrivateKey) -> str:
-    members = json.dumps(_public_shape(private), sort_keys=True, separators=(",", ":"))
-    digest = hashlib.sha256(members.encode()).digest()
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
-
-
-def _algorithm_of(jwk: Mapping[str, Any]) -> str:
-    return "RS384" if jwk.get("kty") == "RSA" else "ES384"
-
-
-def _bad_key() -> FhirloomError:
-    return FhirloomError(
+def _fitting_key(keys: Sequence[SigningKey], algorithms: frozenset[str]) -> SigningKey:
+    """The first key whose signature the server can verify; any, where it doesn't tell."""
+    for key in keys:
+        if not algorithms or key.algorithm in algorithms:
+            return key
+    raise FhirloomError(
         "bad-input",
-        "The key can't be used to sign",
+        f"The server doesn't verify {' or '.join(sorted({key.algorithm for key in keys}))}",
         where="key",
-        fix="Give an RSA (2048 bits or more) or P-384 private key, as PEM or JWK, unencrypted.",
+        fix="Make a key pair of the other algorithm (RS384, ES384), and register its JWKS.",
     )
+
+
+def _seconds(told: object) -> float:
+    """How long a token is good, whatever the server says about it."""
+    try:
+        seconds = float(told) if isinstance(told, int | float | str) else TOKEN_SECONDS
+    except (ValueError, OverflowError):
+        return TOKEN_SECONDS
+    if not math.isfinite(seconds):
+        return TOKEN_SECONDS
+    return seconds if seconds > 0 else SHORT_SECONDS
+
+
+def _differs(skew: float, corrected: float) -> bool:
+    return abs(skew - corrected) > LARGEST_SKEW_SECONDS
+
+
+def _no_token(what: str, fix: str = "Tell the server's operator.") -> FhirloomError:
+    return FhirloomError("server", what, where=WHERE, fix=fix)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from deid.deidentify import Deidentified
     from deid.research import ResearchTables
     from exports.landing import LandingZone
+    from exports.reconcile import Finding
     from features.matrix import FeatureMatrix
     from training.registry import RegisteredModel
     from training.report import ReportFacts
@@ -21,20 +23,42 @@ if TYPE_CHECKING:
 
 
 def of_landing(zone: LandingZone) -> Facts:
-    """Rows that the server counted beside those that were landed."""
+    """Rows that the server counted beside what became of them, and what did not agree."""
     rows, quarantined = zone.rows(), zone.quarantined
-    landed = sum(rows.values()) + sum(quarantined.values())
+    left_out = {**zone.excluded, **zone.narrowed}
+    landed = sum(rows.values())
+    accounted = landed + sum(quarantined.values()) + sum(left_out.values())
     server = None if zone.server_rows is None else sum(zone.server_rows.values())
     return {
         "landing": {
             "source": zone.sealed.facts["source"],
             "server_rows": server,
             "landed_rows": landed,
-            "equal": server is None or server == landed,
+            "equal": server is None or server == accounted,
             "rows": rows,
             "quarantined": quarantined,
+            "left_out": left_out,
+            "findings": _found(zone.findings),
         }
     }
+
+
+def _found(findings: Iterable[Finding]) -> list[Facts]:
+    """Disagreements by kind, severity and type; a file's name stays in `phi/`."""
+    expected: Counter[tuple[str, ...]] = Counter()
+    found: Counter[tuple[str, ...]] = Counter()
+    for each in findings:
+        about = (each.severity, each.kind, each.type)
+        expected[about] += each.expected or 0
+        found[about] += each.found
+    return [
+        {
+            **dict(zip(("severity", "kind", "type"), about, strict=True)),
+            "expected": expected[about],
+            "found": number,
+        }
+        for about, number in sorted(found.items())
+    ]
 
 
 def of_deidentified(made: Deidentified) -> Facts:

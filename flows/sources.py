@@ -2,30 +2,91 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exports.progress import Progress
-from flows.server import ServerSettings
+from flows.server import AUTO, ServerSettings
 from flows.settings import Settings
 from flows.work import Work
 
 if TYPE_CHECKING:
     from exports.landing import LandingZone
+    from exports.options import ExportOptions
+    from exports.request import ExportRequest
+    from exports.screening import Screen
 
 
 def land(settings: Settings, work: Work, progress: Progress) -> LandingZone:
     """Land the patients that the settings name in `phi/landing`."""
     if settings.server is not None:
-        return _from_server(settings.server, work, progress)
+        return _from_server(settings, settings.server, work, progress)
     if settings.ndjson:
         return _from_folder(settings, work, progress)
     return _from_sandbox(settings, work, progress)
 
 
+def request_of(settings: Settings, asked: ServerSettings) -> ExportRequest:
+    """What the server is asked: all that is named, or the minimum that the study needs.
+
+    Types and elements that are named are asked for beside the minimum, the types whole; filters
+    of its own a user names without it. Raises `FhirloomError` (bad-input).
+    """
+    request = asked.request
+    if not asked.minimum:
+        return request
+    from deid.rules import load_rules
+    from features.necessary import necessary
+    from flows import study
+
+    needed = necessary(study.task(settings), study.features(settings), load_rules())
+    told_apart = ("Patient.identifier",) if settings.leave_out else ()
+    widened = needed.widened(types=request.types, elements=(*request.elements, *told_apart))
+    filters = {
+        "type_filters": tuple(sorted({*widened.type_filters, *request.type_filters})),
+    }
+    return replace(request, **(asdict(widened) | filters))
+
+
+def options_of(settings: Settings, asked: ServerSettings) -> ExportOptions:
+    """How the server is asked; raises `FhirloomError` (bad-input)."""
+    from exports.options import ExportOptions
+    from exports.reconcile import Policy
+
+    return ExportOptions(
+        fresh=asked.fresh,
+        vendor=asked.vendor,
+        allow_wider=asked.allow_wider,
+        parallel=asked.parallel,
+        policy=Policy.of(asked.policy),
+        screen=_screen(settings),
+    )
+
+
+def _from_server(
+    settings: Settings, asked: ServerSettings, work: Work, progress: Progress
+) -> LandingZone:
+    request, options = request_of(settings, asked), options_of(settings, asked)
+    if asked.method == "search":
+        from exports.search.source import search
+
+        return search(request, work.phi, options=options, progress=progress)
+    if asked.since == AUTO:
+        from exports.incremental import export_increment
+
+        return export_increment(
+            request, work.phi, options=options, progress=progress, full_every=asked.full_interval
+        )
+    from exports.bulk import export
+
+    return export(request, work.phi, options=options, progress=progress)
+
+
 def _from_sandbox(settings: Settings, work: Work, progress: Progress) -> LandingZone:
     from exports.access import Access
     from exports.bulk import export
+    from exports.options import ExportOptions
     from exports.request import ExportRequest
     from exports.sandbox.population import Hospital
     from exports.sandbox.server import running_sandbox
@@ -33,17 +94,28 @@ def _from_sandbox(settings: Settings, work: Work, progress: Progress) -> Landing
     hospital, truth = Hospital(settings.seed, settings.patients), work.truth(settings)
     with running_sandbox(hospital, truth, data=work.sandbox) as ehr:
         request = ExportRequest(ehr.base_url, Access(ehr.client_id, ehr.key))
-        return export(request, work.phi, progress=progress)
-
-
-def _from_server(asked: ServerSettings, work: Work, progress: Progress) -> LandingZone:
-    from exports.bulk import export
-
-    return export(asked.request, work.phi, fresh=asked.fresh, progress=progress)
+        options = ExportOptions(screen=_screen(settings))
+        return export(request, work.phi, options=options, progress=progress)
 
 
 def _from_folder(settings: Settings, work: Work, progress: Progress) -> LandingZone:
     from exports.landing import land_folder
+    from exports.sieve import Sieve
 
-    folder, exported = Path(settings.ndjson), settings.exported
-    return land_folder(folder, work.phi, transaction_time=exported, progress=progress)
+    return land_folder(
+        Path(settings.ndjson),
+        work.phi,
+        transaction_time=settings.exported,
+        sieve=Sieve(_screen(settings)),
+        progress=progress,
+    )
+
+
+def _screen(settings: Settings) -> Screen:
+    from exports.screening import Screen
+
+    return Screen.of(
+        test_patients=not settings.keep_test_patients,
+        patients_file=Path(settings.leave_out) if settings.leave_out else None,
+        labels=settings.labels,
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from textwrap import wrap
@@ -64,14 +64,28 @@ def _landed(facts: Facts) -> Iterator[str]:
     landing = facts.get("landing")
     if landing is None:
         return
-    landed = f"{landing['landed_rows']:,} rows landed"
+    parts = {
+        "landed": landing["landed_rows"],
+        "quarantined": sum(landing["quarantined"].values()),
+        "left out": sum(landing["left_out"].values()),
+    }
+    told_parts = " + ".join(f"{rows:,} {part}" for part, rows in parts.items() if rows) or "0"
     if landing["server_rows"] is None:
-        yield f"{landed}; nobody counted them at the source"
+        yield f"{told_parts} rows; nobody counted them at the source"
     else:
         sign = "=" if landing["equal"] else "≠"
-        yield f"{landing['server_rows']:,} rows on the server {sign} {landed}"
+        yield f"{landing['server_rows']:,} rows on the server {sign} {told_parts}"
     yield from _folded(landing["rows"], "")
     yield from _folded(landing["quarantined"], "quarantined lines: ")
+    yield from _folded(landing["left_out"], "left out: ")
+    disagreements: defaultdict[str, Facts] = defaultdict(dict)
+    for found in landing["findings"]:
+        if found["severity"] != "info":
+            of = f" of {found['expected']:,}" if found["expected"] else ""
+            amount = f"{found['found']:,}{of}"
+            disagreements[f"{found['severity']}, {found['kind']}: "][found["type"]] = amount
+    for about, amounts in disagreements.items():
+        yield from _folded(amounts, about)
 
 
 def _views(facts: Facts) -> Iterator[str]:

@@ -1,42 +1,39 @@
-"""The sandbox server's export jobs and the files behind them, kept on the disk.
-
-A status URL outlives the server: after a restart on the same data folder the job is still known,
-and its files are there, or are prepared again.
-"""
+"""The sandbox server's export jobs, kept on the disk: a status URL outlives the server."""
 
 from __future__ import annotations
 
 import shutil
-import threading
 import uuid
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 
 from exports.durable import write_json_durably
-from exports.sandbox.source import ExportSource, SourceFile
+from exports.sandbox.order import ExportOrder
 
 
 @dataclass(frozen=True)
 class ServerJob:
-    """One accepted `$export`: the kick-off URL, and the types asked for (empty: all)."""
+    """One accepted `$export`: the kick-off URL, and what was ordered."""
 
     id: str
     request: str
-    types: tuple[str, ...]
+    order: ExportOrder
 
 
 class Jobs:
-    """The jobs below one folder."""
+    """The jobs below one folder: `<id>.json`, and `<id>/` for files of the job's own."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def create(self, request: str, types: tuple[str, ...]) -> ServerJob:
+    def create(self, request: str, order: ExportOrder) -> ServerJob:
         """Accept a job; it is on the disk when this returns."""
-        job = ServerJob(uuid.uuid4().hex, request, types)
-        write_json_durably(self._folder / f"{job.id}.json", asdict(job))
+        job = ServerJob(uuid.uuid4().hex, request, order)
+        record = {"id": job.id, "request": request, "order": order.to_json()}
+        write_json_durably(self._folder / f"{job.id}.json", record)
         return job
 
     def get(self, job_id: str) -> ServerJob | None:
@@ -45,61 +42,19 @@ class Jobs:
         if not job_id.isalnum() or not path.is_file():
             return None
         read = orjson.loads(path.read_bytes())
-        return ServerJob(read["id"], read["request"], tuple(read["types"]))
+        return ServerJob(read["id"], read["request"], ExportOrder.from_json(read["order"]))
+
+    def all(self) -> Iterator[ServerJob]:
+        """Every job that is known."""
+        for path in sorted(self._folder.glob("*.json")):
+            if (job := self.get(path.stem)) is not None:
+                yield job
+
+    def folder(self, job: ServerJob) -> Path:
+        """Where the job's own files lie, once they are complete."""
+        return self._folder / job.id
 
     def delete(self, job: ServerJob) -> None:
         """Forget the job: its status and files are gone."""
         (self._folder / f"{job.id}.json").unlink(missing_ok=True)
-
-
-class PreparedFiles:
-    """The export files of one source, made once in the background, complete when present."""
-
-    def __init__(self, source: ExportSource, folder: Path) -> None:
-        self._source = source
-        self._folder = folder
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._percent = 0
-        self.failed = False
-        if self.files() is not None:
-            source.publish(folder)
-
-    @property
-    def percent(self) -> int:
-        """How far the preparation is."""
-        return self._percent
-
-    def files(self) -> list[SourceFile] | None:
-        """The files, or None while they are not all there."""
-        listing = self._folder / "files.json"
-        if not listing.is_file():
-            return None
-        return [SourceFile(**file) for file in orjson.loads(listing.read_bytes())]
-
-    def path(self, name: str) -> Path:
-        """Where a file of that name lies."""
-        return self._folder / name
-
-    def start(self) -> None:
-        """Prepare the files in the background, unless they are there or under way."""
-        with self._lock:
-            if self._thread is None and self.files() is None:
-                self._thread = threading.Thread(target=self._prepare, daemon=True)
-                self._thread.start()
-
-    def _prepare(self) -> None:
-        building = self._folder.with_name(f".{self._folder.name}.building")
-        shutil.rmtree(building, ignore_errors=True)
-        building.mkdir(parents=True)
-        try:
-            files = self._source.prepare(building, self._tell)
-            write_json_durably(building / "files.json", [asdict(file) for file in files])
-            self._source.publish(building)
-            building.rename(self._folder)
-        except BaseException:
-            self.failed = True
-            raise
-
-    def _tell(self, done: int, total: int | None, unit: str) -> None:
-        self._percent = min(99, 100 * done // total) if total else 0
+        shutil.rmtree(self.folder(job), ignore_errors=True)

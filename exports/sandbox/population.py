@@ -6,6 +6,7 @@ anywhere and a large one streams. Sources: FHIR R4, US Core 6.1.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -77,17 +78,19 @@ def write_export(
     *,
     rows_per_file: int,
     progress: Progress = silent,
+    view: Callable[[PatientRecord], PatientRecord] = lambda record: record,
 ) -> ExportedFiles:
     """Write the whole hospital as gzip NDJSON into `folder`, and the truth into `truth`.
 
     Files are `<type>.<number>.ndjson.gz` of at most `rows_per_file` rows; equal hospitals give
-    equal bytes. Memory is bounded by one patient and one file's late copies.
+    equal bytes. `view` is what is seen of each patient's record. Memory is bounded by one patient
+    and one file's late copies.
     """
     with RotatingFiles(folder, rows_per_file) as files, TruthWriter(truth) as truths:
         for resource in hospital_resources(hospital):
             files.add(resource)
         for index in range(hospital.patients):
-            record = patient_record(hospital, index)
+            record = view(patient_record(hospital, index))
             for resource in record.resources:
                 files.add(resource)
             for resource in record.late:

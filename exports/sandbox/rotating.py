@@ -58,7 +58,11 @@ class RotatingFiles:
 
     def add(self, resource: Resource) -> None:
         """Write a resource into the file of its type."""
-        self._write(resource["resourceType"], orjson.dumps(resource))
+        self.add_line(resource["resourceType"], orjson.dumps(resource))
+
+    def add_line(self, name: str, line: bytes) -> None:
+        """Write a line into the files of that name, which is a resource type or like one."""
+        self._write(name, line)
 
     def hold(self, resource: Resource) -> None:
         """Keep a resource for the next file of its type."""

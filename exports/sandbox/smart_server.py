@@ -6,19 +6,26 @@ authentication"; RFC 7523 for the assertion, RFC 6749 section 5.2 for the errors
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import jwt
+
+from exports.resource_types import RESOURCE_TYPES
 
 ALGORITHMS: Final[Mapping[str, Mapping[str, str]]] = {
     "RS384": {"kty": "RSA"},
     "ES384": {"kty": "EC", "crv": "P-384"},
 }
 SCOPES: Final = ("system/*.rs", "system/*.read")
+READING: Final = re.compile(r"system/(\*|[A-Z][A-Za-z]+)\.(read|\*|c?r?u?d?s?)")
 LONGEST_ASSERTION_SECONDS: Final = 300
+CLOCK: Final = "sandbox.clock"
+"""In a request's scope: by how many seconds the server's clock is wrong."""
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
@@ -31,11 +38,19 @@ class Refused(Exception):  # noqa: N818 - RFC 6749's word
         super().__init__(description)
 
 
+@dataclass(frozen=True)
+class _Token:
+    end: float
+    types: frozenset[str] | None
+
+
 class Authorizer:
     """Grants tokens to registered clients, and knows the tokens it granted.
 
     `clients` maps a client id to its registered JWKS (RFC 7517).
     """
+
+    challenge: Final = "Bearer"
 
     def __init__(
         self, clients: Mapping[str, Mapping[str, Any]], token_url: str, token_seconds: int
@@ -44,21 +59,22 @@ class Authorizer:
         self._token_url = token_url
         self._token_seconds = token_seconds
         self._seen: dict[tuple[str, str], float] = {}
-        self._tokens: dict[str, float] = {}
+        self._tokens: dict[str, _Token] = {}
 
-    def grant(self, form: Mapping[str, str]) -> dict[str, Any]:
-        """The token response to a token request. Raises `Refused`."""
+    def grant(self, form: Mapping[str, str], *, skew: float = 0) -> dict[str, Any]:
+        """The token response to a token request, by a clock `skew` seconds ahead.
+
+        Raises `Refused`.
+        """
         if form.get("grant_type") != "client_credentials":
             raise Refused("unsupported_grant_type", "grant_type must be client_credentials")
         if form.get("client_assertion_type") != ASSERTION_TYPE:
             raise Refused("invalid_request", "client_assertion_type must be jwt-bearer")
-        self._verify(form.get("client_assertion", ""))
+        self._verify(form.get("client_assertion", ""), time.time() + skew)
         asked = form.get("scope", "").split()
-        if not asked or not set(asked) <= set(SCOPES):
-            raise Refused("invalid_scope", "scope must be system/*.rs or system/*.read")
-        token = secrets.token_urlsafe(32)
-        self._tokens = {known: end for known, end in self._tokens.items() if end > time.time()}
-        self._tokens[token] = time.time() + self._token_seconds
+        types, now, token = _readable(asked), time.time(), secrets.token_urlsafe(32)
+        self._tokens = {known: each for known, each in self._tokens.items() if each.end > now}
+        self._tokens[token] = _Token(now + self._token_seconds, types)
         return {
             "access_token": token,
             "token_type": "bearer",
@@ -68,10 +84,19 @@ class Authorizer:
 
     def knows(self, authorization: str) -> bool:
         """Whether an Authorization header carries a token that is still good."""
-        scheme, _, token = authorization.partition(" ")
-        return scheme.lower() == "bearer" and self._tokens.get(token, 0.0) > time.time()
+        token = self._token(authorization)
+        return token is not None and token.end > time.time()
 
-    def _verify(self, assertion: str) -> None:
+    def types(self, authorization: str) -> frozenset[str] | None:
+        """The resource types that the token's scopes cover; None: all."""
+        token = self._token(authorization)
+        return frozenset() if token is None else token.types
+
+    def _token(self, authorization: str) -> _Token | None:
+        scheme, _, token = authorization.partition(" ")
+        return self._tokens.get(token) if scheme.lower() == "bearer" else None
+
+    def _verify(self, assertion: str, now: float) -> None:
         try:
             header = jwt.get_unverified_header(assertion)
             claimed = jwt.decode(assertion, options={"verify_signature": False})
@@ -86,15 +111,17 @@ class Authorizer:
                 algorithms=[algorithm],
                 audience=self._token_url,
                 issuer=client_id,
-                options={"require": ["iss", "sub", "aud", "exp", "jti"]},
+                options={"require": ["iss", "sub", "aud", "exp", "jti"], "verify_exp": False},
             )
         except jwt.PyJWTError as fault:
             raise Refused("invalid_client", f"the assertion is bad: {fault}") from None
         if claims["sub"] != client_id:
             raise Refused("invalid_client", "iss and sub differ")
-        if claims["exp"] > time.time() + LONGEST_ASSERTION_SECONDS:
+        if not isinstance(claims["exp"], int | float) or claims["exp"] <= now:
+            raise Refused("invalid_client", "the assertion has expired")
+        if claims["exp"] > now + LONGEST_ASSERTION_SECONDS:
             raise Refused("invalid_client", "the assertion lives longer than five minutes")
-        self._use_once(client_id, claims["jti"], float(claims["exp"]))
+        self._use_once(client_id, claims["jti"], time.time() + LONGEST_ASSERTION_SECONDS)
 
     def _registered_key(self, client_id: object, kid: object, algorithm: str) -> jwt.PyJWK:
         shape = ALGORITHMS.get(algorithm)
@@ -115,3 +142,17 @@ class Authorizer:
         if used in self._seen:
             raise Refused("invalid_client", "the assertion's jti was used before")
         self._seen[used] = expires
+
+
+def _readable(scopes: Sequence[str]) -> frozenset[str] | None:
+    """The types that v1 and v2 scopes let read and search; None: all. Raises `Refused`."""
+    types: set[str] = set()
+    for scope in scopes:
+        match = READING.fullmatch(scope)
+        if match is None or match[1] not in RESOURCE_TYPES | {"*"}:
+            raise Refused("invalid_scope", "scopes are like system/*.rs or system/Patient.read")
+        if match[2] in ("read", "*") or {"r", "s"} <= set(match[2]):
+            types.add(match[1])
+    if not types:
+        raise Refused("invalid_scope", "no scope lets anything be read and searched")
+    return None if "*" in types else frozenset(types)

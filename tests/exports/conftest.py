@@ -22,12 +22,15 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from exports.access import Access
+from exports.keys import SigningKey, read_key
 from exports.request import ExportRequest
 from exports.sandbox.app import SandboxEhr
-from exports.sandbox.jobs import Jobs, PreparedFiles
+from exports.sandbox.credentials import credentials
+from exports.sandbox.login import Door
+from exports.sandbox.manner import Manner
 from exports.sandbox.smart_server import Authorizer
 from exports.sandbox.source import FolderSource
-from exports.smart import SigningKey, read_key
+from exports.sandbox.striking import Mischief
 
 AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
 CLIENT = "test-client"
@@ -35,11 +38,15 @@ CLIENT = "test-client"
 
 @dataclass
 class Ehr:
-    """A running sandbox: `seen` are the requests so far, `meddle` may answer instead of it."""
+    """A running sandbox: `seen` are the requests so far, `meddle` may answer instead of it.
+
+    `mischief` are its faults, and what they remember.
+    """
 
     root: str
     request: ExportRequest
     key: SigningKey
+    mischief: Mischief
     seen: list[tuple[str, str]] = field(default_factory=list)
     meddle: Callable[[Request], Response | None] = lambda request: None
 
@@ -93,33 +100,51 @@ def hospital(tmp_path: Path) -> Path:
     return folder
 
 
+def _door(registered: list[dict[str, Any]], root: str, ways: Manner) -> Door:
+    return Authorizer({CLIENT: {"keys": registered}}, f"{root}/token", ways.token_seconds)
+
+
+@pytest.fixture(scope="session")
+def ending() -> Iterator[list[threading.Thread]]:
+    """Servers that were told to stop, which takes each a tenth of a second, and nobody waits."""
+    threads: list[threading.Thread] = []
+    yield threads
+    for thread in threads:
+        thread.join()
+
+
 @pytest.fixture
 def start_ehr(
-    hospital: Path, tmp_path: Path, keys: dict[str, Path]
+    hospital: Path, tmp_path: Path, keys: dict[str, Path], ending: list[threading.Thread]
 ) -> Iterator[Callable[..., Ehr]]:
     """Starts a sandbox EHR of the small hospital; stopped when the test ends."""
     servers: list[tuple[uvicorn.Server, threading.Thread]] = []
 
-    def start(token_seconds: int = 300) -> Ehr:
-        listener = socket.create_server(("127.0.0.1", 0))
-        root = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        registered = [read_key(keys[name]).public_jwk() for name in ("ES384", "RS384")]
-        source, data = FolderSource(hospital, AS_OF), tmp_path / f"data-{len(servers)}"
-        sandbox = SandboxEhr(
-            source,
-            PreparedFiles(source, data / "files"),
-            Jobs(data / "jobs"),
-            Authorizer({CLIENT: {"keys": registered}}, f"{root}/token", token_seconds),
-            root,
-            retry_after=0,
+    def start(token_seconds: int = 300, folder: Path = hospital, **manner: Any) -> Ehr:
+        listener, store = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
+        root, elsewhere = (
+            f"http://127.0.0.1:{each.getsockname()[1]}" for each in (listener, store)
         )
-        request = ExportRequest(f"{root}/fhir", Access(CLIENT, keys["ES384"]))
-        ehr = Ehr(root, request, read_key(keys["ES384"]))
+        registered = [read_key(keys[name]).public_jwk() for name in ("ES384", "RS384")]
+        ways = Manner(**{"retry_after": 0, "token_seconds": token_seconds, **manner})
+        home = tmp_path / f"data-{len(servers)}"
+        access, door = Access(CLIENT, keys["ES384"]), _door(registered, root, ways)
+        if ways.login != "smart":
+            sandbox, door = credentials(home, "", root, ways)
+            access = sandbox.access
+        served = SandboxEhr(FolderSource(folder, AS_OF), home, door, root, ways)
+        mischief = Mischief(served.app, ways, root, elsewhere)
+        request = ExportRequest(f"{root}/fhir", access)
+        ehr = Ehr(root, request, read_key(keys["ES384"]), mischief)
         config = uvicorn.Config(
-            _Meddled(sandbox.app, ehr), log_level="critical", lifespan="off", access_log=False
+            _Meddled(mischief, ehr),
+            log_level="critical",
+            lifespan="off",
+            access_log=False,
+            date_header=not ways.faults,
         )
         server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener, store]})
         thread.start()
         servers.append((server, thread))
         while not server.started:
@@ -129,7 +154,7 @@ def start_ehr(
     yield start
     for server, thread in servers:
         server.force_exit = server.should_exit = True
-        thread.join()
+        ending.append(thread)
 
 
 @pytest.fixture

@@ -19,7 +19,9 @@ from exports.access import OPEN, Access
 from exports.bulk import export
 from exports.errors import FhirloomError
 from exports.landing import open_landing
+from exports.options import ExportOptions
 from exports.request import ExportRequest
+from exports.screening import Screen
 from exports.transport import Patience
 from tests.exports.conftest import CLIENT
 
@@ -62,7 +64,7 @@ def test_everything_on_the_server_lands_as_it_lay_there(
     landed = sorted(path.read_bytes() for path in zone.paths("Patient"))
     lying = sorted(path.read_bytes() for path in hospital.glob("Patient*"))
     assert landed == lying
-    assert heard[-1] == (4, 4, "files")
+    assert (4, 4, "files") in heard
     assert open_landing(phi).sealed.digest == zone.sealed.digest
     assert phi.stat().st_mode & 0o777 == 0o700
 
@@ -132,7 +134,7 @@ def test_tokens_that_expire_on_the_way_are_renewed(
             time.sleep(0.4)
 
     ehr.meddle = dawdle
-    assert export(ehr.request, phi).rows() == ROWS
+    assert export(ehr.request, phi, options=ExportOptions(parallel=1)).rows() == ROWS
     assert len(ehr.paths("POST", "/token")) > 1
 
 
@@ -175,9 +177,11 @@ def empty_gzip(hospital: Path) -> Response:
     return Response(b"", headers={"Content-Encoding": "gzip"})
 
 
-@pytest.mark.parametrize("damage", [cut_gzip, cut_socket, missing_row, empty_gzip])
+@pytest.mark.parametrize(
+    ("damage", "attempts"), [(cut_gzip, 4), (cut_socket, 4), (missing_row, 3), (empty_gzip, 4)]
+)
 def test_a_damaged_file_is_fetched_again_and_never_taken(
-    ehr: Any, phi: Path, hospital: Path, damage: Callable[[Path], Response]
+    ehr: Any, phi: Path, hospital: Path, damage: Callable[[Path], Response], attempts: int
 ) -> None:
     ehr.meddle = once(on("Observation", lambda: damage(hospital)))
     zone = export(ehr.request, phi, patience=HASTE)
@@ -189,7 +193,7 @@ def test_a_damaged_file_is_fetched_again_and_never_taken(
     with pytest.raises(FhirloomError) as raised:
         export(ehr.request, phi, patience=HASTE, fresh=True)
     assert raised.value.code == "incomplete"
-    assert len(ehr.paths("GET", "Observation")) == 4
+    assert len(ehr.paths("GET", "Observation")) == attempts
     assert open_landing(phi).sealed.digest == zone.sealed.digest
 
 
@@ -233,7 +237,7 @@ def test_a_lasting_refusal_is_told_by_code_and_never_in_the_server_s_words(
     issue = {"severity": "error", "code": "forbidden", "diagnostics": "Patient Jane Roe said no"}
     outcome = {"resourceType": "OperationOutcome", "issue": [issue]}
     ehr.meddle = on("$export", lambda: JSONResponse(outcome, status_code=403))
-    with pytest.raises(FhirloomError, match="403 \\(forbidden\\)") as raised:
+    with pytest.raises(FhirloomError, match="403 \\(error: forbidden\\)") as raised:
         export(ehr.request, phi, patience=HASTE)
     assert raised.value.code == "server"
     assert "Jane" not in str(raised.value)
@@ -361,7 +365,7 @@ def test_errors_and_deletions_are_kept_beside_the_files(ehr: Any, phi: Path) -> 
         {"output": [{"type": "Patient"}]},
         {"output": [{"type": "../../x", "url": "x"}]},
         {"output": [{"type": "Patient", "url": "file:///etc/hosts"}]},
-        {"link": [{"relation": "next", "url": "page-2"}]},
+        {"link": [{"relation": "next", "url": "file:///page-2"}]},
     ],
     ids=str,
 )
@@ -414,3 +418,177 @@ def test_an_unusable_request_is_bad_input(wrong: dict[str, Any]) -> None:
         ExportRequest(**{"server": "https://ehr.example/fhir", **wrong})
     assert raised.value.code == "bad-input"
     assert "secret" not in str(raised.value)
+
+
+def test_a_vendor_that_lacks_the_level_is_not_even_asked(ehr: Any, phi: Path) -> None:
+    with pytest.raises(FhirloomError, match="Epic has no system export, only group") as raised:
+        export(ehr.request, phi, options=ExportOptions(vendor="epic"))
+    assert raised.value.code == "bad-input"
+    assert ehr.seen == []
+
+
+def test_a_vendor_is_recognised_by_its_statement(ehr: Any, phi: Path) -> None:
+    ehr.meddle = on("metadata", lambda: JSONResponse({"software": {"name": "Epic"}}))
+    with pytest.raises(FhirloomError, match="Epic has no system export"):
+        export(ehr.request, phi)
+    assert ehr.paths("GET", "$export") == []
+
+
+def rejecting_type(ehr: Any) -> None:
+    outcome = {
+        "resourceType": "OperationOutcome",
+        "issue": [{"severity": "error", "code": "not-supported", "diagnostics": "no _type here"}],
+    }
+
+    def meddle(request: Request) -> Response | None:
+        rejected = "$export" in request.url.path and "_type" in request.query_params
+        return JSONResponse(outcome, status_code=400) if rejected else None
+
+    ehr.meddle = meddle
+
+
+def test_what_the_server_rejects_is_applied_here(ehr: Any, phi: Path) -> None:
+    request = replace(ehr.request, types=("Patient",))
+    rejecting_type(ehr)
+    with pytest.raises(FhirloomError, match="_type") as raised:
+        export(request, phi, patience=HASTE)
+    assert "--allow-wider" in raised.value.fix
+    zone = export(request, phi, patience=HASTE, options=ExportOptions(allow_wider=True))
+    assert zone.rows() == {"Patient": 100}
+    assert zone.narrowed == {"_type": 1300}
+    assert zone.sealed.facts["dropped"] == ["_type"]
+    assert zone.paths("Observation") == []
+
+
+def test_a_stopped_export_that_was_narrowed_here_still_is(
+    ehr: Any, phi: Path, hospital: Path
+) -> None:
+    request = replace(ehr.request, types=("Patient",))
+    rejecting_type(ehr)
+    rejecting = ehr.meddle
+    ehr.meddle = lambda asked: (
+        rejecting(asked) or on("Patient.0001", lambda: cut_gzip(hospital))(asked)
+    )
+    with pytest.raises(FhirloomError):
+        export(request, phi, patience=HASTE, options=ExportOptions(allow_wider=True))
+    ehr.meddle = lambda asked: None
+    ehr.seen.clear()
+    assert export(request, phi).rows() == {"Patient": 100}
+    assert ehr.paths("GET", "$export") == ehr.paths("GET", "metadata") == []
+
+
+def test_urls_that_expired_are_asked_for_again(ehr: Any, phi: Path) -> None:
+    """Each status answer signs the file URLs anew; a URL with an old signature is refused."""
+    signed: list[int] = []
+
+    def meddle(request: Request) -> Response | None:
+        path = request.url.path
+        if path == "/file":
+            good = request.query_params["signature"] == str(len(signed)) and len(signed) > 1
+            row = b'{"resourceType":"Patient","id":"1"}\n'
+            return Response(row) if good else Response(status_code=403)
+        if "/jobs/" in path and request.method == "GET":
+            signed.append(1)
+            url = f"{ehr.root}/file?signature={len(signed)}"
+            return manifest_with(ehr, output=[{"type": "Patient", "url": url}])(request)
+        return None
+
+    ehr.meddle = meddle
+    assert export(ehr.request, phi, patience=HASTE).rows() == {"Patient": 1}
+    assert len(signed) == 2
+    assert len(ehr.paths("GET", "$export")) == 1
+
+
+def test_a_job_that_is_gone_in_the_middle_is_begun_anew_once(ehr: Any, phi: Path) -> None:
+    expired: list[str] = []
+
+    def meddle(request: Request) -> Response | None:
+        path = request.url.path
+        if "Observation" in path and not expired:
+            expired.append(path.split("/")[2])
+        return Response(status_code=410) if expired and expired[0] in path else None
+
+    ehr.meddle = meddle
+    assert export(ehr.request, phi, patience=HASTE).rows() == ROWS
+    assert len(ehr.paths("GET", "$export")) == 2
+    first, second = ehr.paths("DELETE", "/jobs/")
+    assert (first.endswith(expired[0]), second.endswith(expired[0])) == (True, False)
+
+    def always(request: Request) -> Response | None:
+        return Response(status_code=410) if "/jobs/" in request.url.path else None
+
+    ehr.meddle = always
+    ehr.seen.clear()
+    with pytest.raises(FhirloomError, match="forgot the job"):
+        export(ehr.request, phi, patience=HASTE, fresh=True)
+    assert len(ehr.paths("GET", "$export")) == 2
+
+
+def test_a_fresh_export_gives_up_the_unfinished_one(ehr: Any, phi: Path, hospital: Path) -> None:
+    ehr.meddle = on("Observation", lambda: cut_gzip(hospital))
+    with pytest.raises(FhirloomError):
+        export(ehr.request, phi, patience=HASTE)
+    (job,) = {path.split("/")[2] for path in ehr.paths("GET", "/jobs/")}
+    ehr.meddle = lambda request: None
+    ehr.seen.clear()
+    export(ehr.request, phi, fresh=True)
+    assert ehr.paths("DELETE", "/jobs/")[0] == f"/jobs/{job}"
+    asked = [path for method, path in ehr.seen if "$export" in path or method == "DELETE"]
+    assert asked[0] == f"/jobs/{job}"
+
+
+def test_pages_and_partial_manifests_are_one_export(ehr: Any, phi: Path) -> None:
+    rows = {f"/{number}": f'{{"resourceType":"Patient","id":"{number}"}}\n' for number in "abc"}
+    polls: list[str] = []
+
+    def page(*names: str, status: int = 200, following: str = "") -> Response:
+        body = {
+            "transactionTime": "2026-01-01T00:00:00Z",
+            "requiresAccessToken": "false",
+            "output": [{"type": "Patient", "url": f"{ehr.root}{name}"} for name in names],
+            "link": [{"relation": "next", "url": following}] if following else [],
+        }
+        return JSONResponse(body, status_code=status)
+
+    def meddle(request: Request) -> Response | None:
+        path = request.url.path
+        if path in rows:
+            assert "authorization" not in request.headers
+            return Response(rows[path])
+        if path == "/page-2":
+            return page("/b")
+        if "/jobs/" in path and request.method == "GET":
+            polls.append(path)
+            return page("/c", status=202) if len(polls) == 1 else page("/a", following="/page-2")
+        return None
+
+    ehr.meddle = meddle
+    assert export(ehr.request, phi, patience=HASTE).rows() == {"Patient": 3}
+
+
+def test_the_log_tells_the_whole_export_and_no_token(ehr: Any, phi: Path) -> None:
+    export(ehr.request, phi)
+    (log,) = (phi / "logs" / "export").glob("*.ndjson")
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    names = [event["eventId"] for event in events]
+    assert names[0] == "kickoff"
+    assert names[-1] == "export_complete"
+    assert {"status_complete", "status_page_complete", "manifest_complete"} < set(names)
+    assert names.count("download_complete") == 4
+    assert len({event["exportId"] for event in events}) == 1
+    complete = events[-1]["eventDetail"]
+    assert (complete["files"], complete["resources"]) == (4, 1400)
+    totals = next(event for event in events if event["eventId"] == "manifest_complete")
+    assert totals["eventDetail"]["totalOutputFileCount"] == 4
+    assert "earer" not in log.read_text()
+
+
+def test_who_must_not_be_in_it_is_part_of_what_is_asked(ehr: Any, phi: Path) -> None:
+    first = export(ehr.request, phi)
+    without = ExportOptions(screen=Screen(opted_out=frozenset({"7"})))
+    second = export(ehr.request, phi, options=without)
+    assert second.excluded == {"opted-out": 1}
+    assert second.rows()["Patient"] == first.rows()["Patient"] - 1
+    ehr.seen.clear()
+    assert export(ehr.request, phi, options=without).sealed.digest == second.sealed.digest
+    assert ehr.seen == []

@@ -33,9 +33,27 @@ def test_reasons_are_added_up_over_the_views() -> None:
 
 
 def test_rows_lost_on_the_way_show() -> None:
-    landing = {"server_rows": 5, "landed_rows": 4, "equal": False, "rows": {"Patient": 4}}
-    text = summary.as_text({"landing": {**landing, "quarantined": {}}})
-    assert "5 rows on the server ≠ 4 rows landed" in text
+    landing = {
+        "server_rows": 7,
+        "landed_rows": 4,
+        "equal": False,
+        "rows": {"Patient": 4},
+        "quarantined": {},
+        "left_out": {"opted-out": 2},
+        "findings": [
+            {
+                "severity": "warning",
+                "kind": "duplicate",
+                "type": "Patient",
+                "expected": 3,
+                "found": 4,
+            }
+        ],
+    }
+    text = summary.as_text({"landing": landing})
+    assert "7 rows on the server ≠ 4 landed + 2 left out" in text
+    assert "left out: opted-out 2" in text
+    assert "warning, duplicate: Patient 4 of 3" in text
 
 
 def test_a_run_without_a_model_says_why_and_has_its_own_exit_code() -> None:

@@ -16,12 +16,13 @@ import httpx
 import psutil
 import pytest
 
-from exports.access import Access
 from exports.bulk import export
 from exports.errors import FhirloomError
 from exports.request import ExportRequest
+from exports.sandbox.manner import Login, Manner
 from exports.sandbox.population import Hospital
 from exports.sandbox.server import Sandbox, running_folder, running_sandbox
+from exports.transport import Patience
 
 AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
 PARENT = """
@@ -53,7 +54,7 @@ def within(seconds: float, holds: Callable[[], bool]) -> bool:
 
 
 def request_to(sandbox: Sandbox) -> ExportRequest:
-    return ExportRequest(sandbox.base_url, Access(sandbox.client_id, sandbox.key))
+    return ExportRequest(sandbox.base_url, sandbox.access)
 
 
 def test_it_serves_on_loopback_only_while_the_block_runs(hospital: Path, tmp_path: Path) -> None:
@@ -63,6 +64,7 @@ def test_it_serves_on_loopback_only_while_the_block_runs(hospital: Path, tmp_pat
         (child,) = psutil.Process().children()
         bound = [(each.laddr.ip, each.laddr.port) for each in child.net_connections("inet")]
         assert bound == [("127.0.0.1", port)]
+        assert sandbox.key is not None
         assert sandbox.key.stat().st_mode & 0o777 == 0o600
         first = export(request_to(sandbox), tmp_path / "phi")
     assert not answers(sandbox.base_url)
@@ -129,3 +131,31 @@ def test_a_hospital_is_simulated_once_and_its_truth_told_each_time(tmp_path: Pat
     assert made.stat().st_mtime_ns == made_at
     assert sorted(path.name for path in (tmp_path / "again").iterdir()) == told
     assert not any("truth" in str(path) for path in (tmp_path / "phi").rglob("*"))
+
+
+@pytest.mark.parametrize("login", ["basic", "bearer", "none"])
+def test_simpler_logins_and_faults(hospital: Path, tmp_path: Path, login: Login) -> None:
+    manner = Manner("STU4", login, faults=("redirect-to-store", "cut-socket"), retry_after=0)
+    with running_folder(hospital, AS_OF, data=tmp_path / "data", manner=manner) as sandbox:
+        wrong = httpx.get(f"{sandbox.base_url}/Patient", headers={"Authorization": "Basic eDp5"})
+        assert wrong.status_code == (200 if login == "none" else 401)
+        zone = export(request_to(sandbox), tmp_path / "phi", patience=Patience(first_wait=0.01))
+    assert zone.rows() == {"Encounter": 300, "Observation": 1000, "Patient": 100}
+
+
+def test_a_fault_without_a_name_is_told(hospital: Path, tmp_path: Path) -> None:
+    manner = Manner(faults=("gremlins",))
+    with (
+        pytest.raises(FhirloomError, match="did not start") as raised,
+        running_folder(hospital, AS_OF, data=tmp_path / "data", manner=manner),
+    ):
+        pass
+    assert "There is no fault gremlins" in Path(raised.value.where).read_text()
+
+
+def test_a_hospital_can_be_shown_as_it_was(tmp_path: Path) -> None:
+    hospital, at = Hospital(seed=3, patients=4), datetime(2024, 1, 1, tzinfo=UTC)
+    with running_sandbox(hospital, tmp_path / "t", data=tmp_path / "data", at=at) as sandbox:
+        zone = export(request_to(sandbox), tmp_path / "phi")
+    assert zone.transaction_time == at
+    assert zone.rows() == zone.server_rows

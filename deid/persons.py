@@ -1,0 +1,84 @@
+"""Patients who were merged: whose records are one person's.
+
+An extract holds ids as they were delivered, a merged patient's records partly under the id that
+was replaced (FHIR R4, Patient.link). Here ids become those of persons: the id that survives. All
+later steps see persons alone: one row in `patient`, one timeline, one that counts.
+
+A link is followed once the survivor's own record is there; until then the replaced record goes on
+as the person that it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import duckdb
+import pyarrow as pa
+
+from deid.compiler import text
+from deid.engine import bind, fetch
+from deid.rules import Rules
+from exports.sealed import Sealed
+
+LINKS: Final = pa.schema({"patient_id": pa.string(), "survivor": pa.string()})
+REPLACED: Final = "replaced by another record of the person"
+"""Why a merged patient's former Patient resource is dropped: it would be a second row."""
+
+
+def followed(
+    connection: duckdb.DuckDBPyConnection, extracted: Sealed, links: Mapping[str, str]
+) -> pa.Table:
+    """Of `links` (replaced id to surviving id) those whose survivor was delivered."""
+    told = pa.table({"patient_id": list(links), "survivor": list(links.values())}, schema=LINKS)
+    bind(connection, {"told": told, "delivered": extracted.path / "patient.parquet"})
+    return fetch(
+        connection,
+        "SELECT patient_id, survivor FROM told WHERE survivor IN "
+        "(SELECT patient_id FROM delivered WHERE dropped IS NULL) ORDER BY ALL",
+    )
+
+
+def bind_persons(
+    connection: duckdb.DuckDBPyConnection, extracted: Sealed, rules: Rules, links: pa.Table | Path
+) -> None:
+    """Make the extract's tables known by name, with persons' ids in `patient_id`; and `links`."""
+    bind(connection, {"links": links})
+    for view in rules.views:
+        rows = f"read_parquet({text(str(extracted.path / f'{view.name}.parquet'))})"
+        person = "coalesce(survivor, patient_id) AS patient_id"
+        if view.view.resource == "Patient":
+            person += (
+                f", CASE WHEN survivor IS NULL THEN dropped ELSE {text(REPLACED)} END AS dropped"
+            )
+        connection.execute(
+            f"CREATE OR REPLACE TEMP VIEW {view.name} AS SELECT * EXCLUDE (survivor) "
+            f"REPLACE ({person}) FROM {rows} LEFT JOIN links USING (patient_id)"
+        )
+
+
+TIMELINES_IN_FORCE: Final = """
+SELECT i.* EXCLUDE (patient_id), coalesce(survivor, i.patient_id) AS patient_id
+FROM issued AS i LEFT JOIN links AS l USING (patient_id)
+LEFT JOIN served AS s
+    ON s.patient_id = coalesce(survivor, i.patient_id) AND s.surrogate = i.surrogate
+QUALIFY row_number() OVER (PARTITION BY coalesce(survivor, i.patient_id), i.old
+    ORDER BY s.surrogate IS NULL, survivor IS NOT NULL, i.zero, i.surrogate) = 1
+"""
+"""Of the timelines that were issued to the ids of a person, the one that holds for all of them.
+
+It is the one that held for the surviving id before, so that nothing released moves; else the
+survivor's own; else the one with the earliest zero. Expects `issued`, `served` and `links`.
+"""
+
+ENCOUNTERS_IN_FORCE: Final = """
+SELECT coalesce(survivor, patient_id) AS patient_id, encounter_id, surrogate
+FROM issued_encounters LEFT JOIN links USING (patient_id)
+QUALIFY row_number() OVER (PARTITION BY coalesce(survivor, patient_id), encounter_id
+    ORDER BY survivor IS NOT NULL, surrogate) = 1
+"""
+"""Each encounter of a person, once, with the surrogate that it was given under whichever id.
+
+Expects `issued_encounters` and `links`.
+"""

@@ -1,0 +1,72 @@
+"""The record of the files that are whole and on the disk, for one export's downloads.
+
+It is a journal, a line for each file, written after the file itself is safe. Threads that finish
+at the same time share one write, so that many small files don't wait for the disk one by one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from threading import Lock
+from typing import Any, Final
+
+import orjson
+
+from exports.durable import sync_folder
+
+JOURNAL: Final = "receipts.ndjson"
+
+
+class Receipts:
+    """The journal below `folder`; safe in many threads of one process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._path = folder / JOURNAL
+        self._adding = Lock()
+        self._writing = Lock()
+        self._waiting: list[tuple[str, Mapping[str, Any]]] = []
+        self._known = self._read()
+
+    def get(self, name: str) -> Mapping[str, Any] | None:
+        """What is recorded under `name` (a path relative to the folder), or None."""
+        return self._known.get(name)
+
+    def add(self, name: str, record: Mapping[str, Any]) -> None:
+        """Record a file whose bytes are on the disk; on the disk itself when this returns."""
+        mine = (name, record)
+        with self._adding:
+            self._waiting.append(mine)
+        with self._writing:
+            if self._known.get(name) is record:
+                return
+            with self._adding:
+                batch, self._waiting = self._waiting, []
+            self._write(batch)
+
+    def _write(self, batch: list[tuple[str, Mapping[str, Any]]]) -> None:
+        for folder in sorted({(self._folder / name).parent for name, _ in batch}):
+            sync_folder(folder)
+        lines = [
+            orjson.dumps({"name": name, **record}, option=orjson.OPT_APPEND_NEWLINE)
+            for name, record in batch
+        ]
+        with self._path.open("ab") as file:
+            file.write(b"".join(lines))
+            file.flush()
+            os.fsync(file.fileno())
+        self._known.update(batch)
+
+    def _read(self) -> dict[str, Mapping[str, Any]]:
+        """All records, newest last; a line that a kill tore is cut off."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._path.open("a+b") as file:
+            file.seek(0)
+            text = file.read()
+            whole = text[: text.rfind(b"\n") + 1]
+            file.truncate(len(whole))
+        sync_folder(self._folder)
+        records = map(orjson.loads, whole.splitlines())
+        return {record.pop("name"): record for record in records}

@@ -1,0 +1,1 @@
+"""What real servers get wrong, done on purpose: acts by name, between the client and the app."""
