@@ -6,10 +6,10 @@ SEARCH := .venv-search
 READY := $(VENV)/.ready $(SEARCH)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lock clean
+.PHONY: help setup run test check chaos bench bench-export docs lock clean
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 setup: $(READY) ## make .venv and .venv-search from the locked, hashed requirements
 
@@ -38,6 +38,17 @@ check: $(READY) ## the inner loop: style, types and import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+chaos: $(READY) ## kill the export with -9 a hundred times, and demand the same landing zone
+	FHIRLOOM_KILLS=100 $(BIN)/pytest -n 0 tests/exports/test_chaos.py
+
+bench: bench-export ## all the benchmarks
+
+bench-export: $(READY) ## the export's time and memory, against a loop that only downloads and unzips
+	$(BIN)/python -m tests.bench.export
+
+docs: $(READY) ## write the pages that are made from tables
+	$(BIN)/python -m exports.sandbox.handbook > docs/servers.md
 
 lock: $(VENV)/bin/uv ## compile both requirements files again from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

@@ -158,12 +158,15 @@ class LandingZone:
             for entry in map(orjson.loads, lines):
                 yield entry["type"], entry["id"]
 
-    def standing(self, name: str) -> dict[str, str]:
-        """The files in which a delivered file's rows are now: path in the zone, and SHA-256."""
+    def standing(self) -> dict[str, dict[str, str]]:
+        """By delivered file, those in which its rows are now: path in the zone, and SHA-256."""
         contents = orjson.loads((self.sealed.path / MANIFEST).read_bytes())["files"]
-        types = {file.type for file in self.files if file.name == name}
-        paths = [f"files/{name}", *(f"clean/{clean_name(name, kind)}" for kind in sorted(types))]
-        return {path: contents[path] for path in paths if path in contents}
+        found: dict[str, dict[str, str]] = {}
+        for file in self.files:
+            for path in (f"files/{file.name}", f"clean/{clean_name(file.name, file.type)}"):
+                if path in contents:
+                    found.setdefault(file.name, {})[path] = contents[path]
+        return found
 
     def _readable(self, name: str, resource_type: str) -> Path:
         clean = self.sealed.path / "clean" / clean_name(name, resource_type)

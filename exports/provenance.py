@@ -37,21 +37,26 @@ def write_provenance(phi: Path, zone: LandingZone, origins: Mapping[str, str]) -
         return path
     # One file may have several types; it came once.
     delivered = {file.name: file.sha256 for file in zone.files}
-    recorded = datetime.now().astimezone()
-    records = [
-        _record(zone, name, sha256, origins.get(name, name), recorded)
-        for name, sha256 in delivered.items()
-    ]
-    lines = [orjson.dumps(record) for record in records if record["target"]]
+    recorded, maker = datetime.now().astimezone(), f"fhirloom {version('fhirloom')}"
+    records = (
+        _record(zone, name, delivered[name], stands, origins.get(name, name), recorded, maker)
+        for name, stands in zone.standing().items()
+    )
+    lines = [orjson.dumps(record) for record in records]
     write_durably(path, b"".join(line + b"\n" for line in lines))
     path.chmod(0o600)
     return path
 
 
 def _record(
-    zone: LandingZone, name: str, sha256: str, origin: str, recorded: datetime
+    zone: LandingZone,
+    name: str,
+    sha256: str,
+    standing: Mapping[str, str],
+    origin: str,
+    recorded: datetime,
+    maker: str,
 ) -> dict[str, Any]:
-    standing = zone.standing(name)
     time = zone.transaction_time
     occurred = {} if time is None else {"occurredDateTime": time.isoformat()}
     return {
@@ -71,7 +76,7 @@ def _record(
                         }
                     ]
                 },
-                "who": {"type": "Device", "display": f"fhirloom {version('fhirloom')}"},
+                "who": {"type": "Device", "display": maker},
             }
         ],
         "entity": [

@@ -121,16 +121,22 @@ def _criterion(resource_type: str, name: str, values: Sequence[str]) -> Test:
         return _dated(resource_type, element, values)
     if name == "code" and resource_type in MEDICATION_TYPES:
         return _coded("medicationCodeableConcept", values)
+    if name == "combo-code" and resource_type == "Observation":
+        in_code, in_component = _coded("code", values), _coded("code", values, within="component")
+        return lambda resource: in_code(resource) or in_component(resource)
     if element := TOKENS.get(name):
         return _coded(element, values)
     raise _undecidable(resource_type)
 
 
-def _coded(element: str, values: Sequence[str]) -> Test:
+def _coded(element: str, values: Sequence[str], within: str = "") -> Test:
+    """Whether a root element, or one of a member of `within`, has one of the codes."""
     wanted = [[_plain(part) for part in _split(value, "|")] for value in values]
 
     def holds(resource: Mapping[str, Any]) -> bool:
-        tokens = list(_tokens(resource.get(element)))
+        members = resource.get(within, []) if within else [resource]
+        holders = [member for member in members if isinstance(member, Mapping)]
+        tokens = [token for holder in holders for token in _tokens(holder.get(element))]
         return any(_matches(token, parts) for token in tokens for parts in wanted)
 
     return holds

@@ -47,7 +47,7 @@ class Patience:
 
     def wait(self, attempt: int) -> float:
         """The pause after the attempt of that number (from 0), with jitter."""
-        pause = min(self.longest_wait, self.first_wait * 2.0**attempt)
+        pause = min(self.longest_wait, self.first_wait * 2.0 ** min(attempt, 30))
         return pause * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, hides nothing
 
 

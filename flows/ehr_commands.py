@@ -12,7 +12,7 @@ import click
 from exports.errors import FhirloomError
 from flows.answering import EPILOG, alone, answers, prepared, tell
 from flows.options import JSON, SOURCE, STUDY, WORK, all_of, settings_of
-from flows.server import AUTO
+from flows.server import AUTO, instant
 from flows.settings import load_settings
 from flows.work import at_work, open_work
 
@@ -103,9 +103,14 @@ def sandbox() -> None:
 @click.option("--no-export", is_flag=True, help="FHIR search only.")
 @click.option("--fault", "faults", metavar="NAME", multiple=True, help="See `sandbox faults`.")
 @click.option("--rate", type=click.FloatRange(0, 1), help="How often a fault strikes.")
+@click.option("--one-job", is_flag=True, help="Refuse a second export meanwhile.")
+@click.option("--page-files", type=int, default=0, help="Files on a page of a manifest.  [all]")
+@click.option("--at", metavar="TIME", default="", help="Serve the hospital as it was then.")
 @WORK
 @answers
-def serve(work: Path, patients: int, seed: int, port: int, no_export: bool, **manners: Any) -> None:
+def serve(
+    work: Path, patients: int, seed: int, port: int, no_export: bool, at: str, **manners: Any
+) -> None:
     """Serve the sandbox EHR on loopback until stopped, for Bulk Data clients of any kind."""
     folder = open_work(work)
     from exports.sandbox.hospital_source import HospitalSource
@@ -119,7 +124,8 @@ def serve(work: Path, patients: int, seed: int, port: int, no_export: bool, **ma
         told |= {"--bearer-file": ehr.bearer_file}
         click.echo(" ".join(f"{option} {value}" for option, value in told.items() if value))
 
-    source = HospitalSource(Hospital(seed, patients), folder.phi / "truth" / "served")
+    told = folder.phi / "truth" / "served"
+    source = HospitalSource(Hospital(seed, patients), told, at=instant(at, "--at"))
     manner = Manner(exports=not no_export, seed=seed, **manners)
     with suppress(KeyboardInterrupt):
         serve_forever(source, folder.sandbox, port=port, manner=manner, ready=ready)

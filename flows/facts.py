@@ -38,6 +38,7 @@ def of_landing(zone: LandingZone) -> Facts:
             "rows": rows,
             "quarantined": quarantined,
             "left_out": left_out,
+            "applied_here": list(zone.sealed.facts.get("dropped", ())),
             "findings": _found(zone.findings),
         }
     }

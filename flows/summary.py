@@ -71,13 +71,16 @@ def _landed(facts: Facts) -> Iterator[str]:
     }
     told_parts = " + ".join(f"{rows:,} {part}" for part, rows in parts.items() if rows) or "0"
     if landing["server_rows"] is None:
-        yield f"{told_parts} rows; nobody counted them at the source"
+        yield f"rows: {told_parts}; nobody counted them at the source"
     else:
         sign = "=" if landing["equal"] else "≠"
         yield f"{landing['server_rows']:,} rows on the server {sign} {told_parts}"
     yield from _folded(landing["rows"], "")
     yield from _folded(landing["quarantined"], "quarantined lines: ")
     yield from _folded(landing["left_out"], "left out: ")
+    if landing["applied_here"]:
+        refused = ", ".join(landing["applied_here"])
+        yield from wrap(f"rejected by the server, applied here: {refused}", WIDTH - LABEL)
     disagreements: defaultdict[str, Facts] = defaultdict(dict)
     for found in landing["findings"]:
         if found["severity"] != "info":

@@ -38,7 +38,7 @@ def test_the_rooms_are_there_and_no_others() -> None:
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
     folders = {name.split("/")[0] for name in tracked if "/" in name}
-    assert folders == {*PACKAGES, ".ci", "notebooks", "tests"}
+    assert folders == {*PACKAGES, ".ci", "docs", "notebooks", "tests"}
     assert {"pyproject.toml", "requirements.txt", "README.md", "Makefile"} <= set(tracked)
 
 

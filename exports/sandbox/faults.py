@@ -10,12 +10,16 @@ from collections.abc import Mapping
 from typing import Final
 
 from exports.sandbox.mischief.bodies import BODIES
+from exports.sandbox.mischief.connections import CONNECTIONS
 from exports.sandbox.mischief.exchange import Fault
-from exports.sandbox.mischief.kick_offs import ENDS, KICK_OFFS, STATUSES
+from exports.sandbox.mischief.kick_offs import KICK_OFFS
 from exports.sandbox.mischief.login import LOGIN
 from exports.sandbox.mischief.manifests import MANIFESTS
+from exports.sandbox.mischief.pages import PAGES
+from exports.sandbox.mischief.statuses import ENDS, STATUSES
+from exports.sandbox.mischief.urls import URLS
 
-FAULTS: Final[Mapping[str, Fault]] = {
-    fault.name: fault for fault in (*LOGIN, *KICK_OFFS, *STATUSES, *MANIFESTS, *BODIES, *ENDS)
-}
+_PROTOCOL: Final = (*LOGIN, *KICK_OFFS, *STATUSES, *ENDS)
+_FILES: Final = (*MANIFESTS, *PAGES, *URLS, *BODIES, *CONNECTIONS)
+FAULTS: Final[Mapping[str, Fault]] = {fault.name: fault for fault in (*_PROTOCOL, *_FILES)}
 """By name, in the order in which they act: an earlier one is nearer to the server's own answer."""

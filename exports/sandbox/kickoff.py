@@ -1,7 +1,7 @@
 """Reading a kick-off request, GET or POST, into an order, or telling what is wrong with it.
 
 Source: FHIR Bulk Data Access 2.0.0 to 4.0.0-ballot, "Bulk Data Kick-off Request"; RFC 7240 for
-`Prefer`.
+`Prefer`. The ballot has POST only; here GET goes on, and the fault `post-only` ends it.
 """
 
 from __future__ import annotations

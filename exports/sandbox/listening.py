@@ -40,6 +40,8 @@ def listening(last: Path, port: int) -> Iterator[socket.socket]:
     wanted = [port] if port else [int(last.read_text()) if last.is_file() else 0, 0]
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Else an answer's body waits 40 ms for its head to be acknowledged.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for candidate in wanted:
             try:
                 listener.bind((HOST, candidate))

@@ -23,6 +23,7 @@ TOKENS: Final[Mapping[str, tuple[str, ...]]] = {
     "class": ("class",),
     "clinical-status": ("clinicalStatus",),
     "code": ("code", "medicationCodeableConcept", "vaccineCode"),
+    "combo-code": ("code", "component"),
     "gender": ("gender",),
     "intent": ("intent",),
     "status": ("status",),
@@ -70,7 +71,7 @@ _KNOWN: Final[Mapping[str, str]] = {
     "Immunization": "date patient status",
     "MedicationAdministration": "code patient status subject",
     "MedicationRequest": "authoredon category code encounter intent patient status subject",
-    "Observation": "category code date encounter patient status subject",
+    "Observation": "category code combo-code date encounter patient status subject",
     "Patient": "birthdate gender",
     "Procedure": "category code date encounter patient status subject",
     "ServiceRequest": "category code encounter intent patient status subject",
@@ -161,8 +162,11 @@ def _codings(value: Any) -> Iterator[tuple[str | None, str | None]]:
     elif isinstance(value, dict):
         if "coding" in value:
             yield from _codings(value["coding"])
-        elif "code" in value:
+        elif isinstance(value.get("code"), str):
             yield value.get("system"), value["code"]
+        else:
+            # A component, whose code is a concept.
+            yield from _codings(value.get("code"))
 
 
 def _date(paths: tuple[str, ...], value: str) -> Predicate:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import threading
 import time
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
@@ -20,6 +19,7 @@ from exports.sandbox.manner import Manner
 from exports.sandbox.mischief.exchange import Exchange, Fault, Memory, Place, Reply
 
 Link = Callable[[Exchange], Awaitable[Reply]]
+JOB: Final = re.compile(r"/jobs/[^/]+")
 STATUS: Final = re.compile(r"/jobs/[^/]+(/pages/\d+)?")
 
 
@@ -43,8 +43,6 @@ class Mischief:
         self._manner = manner
         self._root, self._store = root, store
         self.faults = [fault for name, fault in FAULTS.items() if name in manner.faults]
-        self._random = Random(manner.seed)  # noqa: S311 - which request is struck
-        self._lock = threading.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, with the faults that strike it."""
@@ -79,13 +77,14 @@ class Mischief:
     def _strikes(self, fault: Fault, request: Request) -> bool:
         if not fault.passing:
             return True
-        with self._lock:
-            if self._manner.rate is not None:
-                return self._random.random() < self._manner.rate
-            once = fault.when == "once"
-            return self.memory.first(
-                fault.name, "" if once else f"{request.method} {request.url.path}"
-            )
+        rate, url = self._manner.rate, f"{request.method} {request.url.path}"
+        if rate is None:
+            return self.memory.first(fault.name, "" if fault.when == "once" else url)
+        # By what is asked for and how often, so that no order of requests changes the outcome.
+        asked = f"{fault.name} {JOB.sub('', url)}"
+        self.memory.counts[asked] += 1
+        drawn = Random(f"{self._manner.seed} {asked} {self.memory.counts[asked]}")  # noqa: S311
+        return drawn.random() < rate
 
     def _link(self, fault: Fault, behind: Link) -> Link:
         async def act(exchange: Exchange) -> Reply:

@@ -122,6 +122,8 @@ def start_ehr(
 
     def start(token_seconds: int = 300, folder: Path = hospital, **manner: Any) -> Ehr:
         listener, store = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
+        for each in (listener, store):
+            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         root, elsewhere = (
             f"http://127.0.0.1:{each.getsockname()[1]}" for each in (listener, store)
         )

@@ -54,6 +54,7 @@ def serving(answer: Answer, host: str = "127.0.0.1", **options: Any) -> Iterator
         await answer(asked)(scope, receive, send)
 
     listener = socket.create_server((host, 0))
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     config = uvicorn.Config(app, log_level="critical", lifespan="off", access_log=False, **options)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

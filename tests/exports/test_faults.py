@@ -20,6 +20,7 @@ from exports.ndjson import read_lines, unpack
 from exports.options import DEFAULT_OPTIONS, ExportOptions
 from exports.profile import load_profile
 from exports.reconcile import Policy
+from exports.sandbox.cohort import patient_of
 from exports.sandbox.faults import FAULTS
 from exports.sandbox.queries import read_type_filter
 from exports.transport import Patience
@@ -72,6 +73,11 @@ CASES = {
             resource["resourceType"] == "Patient"
             and datetime.fromisoformat(resource["meta"]["lastUpdated"]) > SINCE
         ),
+    ),
+    "rejects-patient": Case(
+        {"level": "patient", "patients": ("p-1", "p-4")},
+        WIDER,
+        kept=lambda resource: patient_of(resource) in ("", "p-1", "p-4"),
     ),
     "get-only": Case(manner={"version": "STU4"}),
     "type-missing-single-row": Case({"types": TYPES}, STRICT),

@@ -216,7 +216,9 @@ def test_a_resource_that_is_labelled_later_takes_along_its_older_version(
     assert "o-a-1" in [row[1] for row in rows_of(go_on(request, phi, options=options))]
 
 
-@pytest.mark.parametrize("refused", [set(), {"_elements", "patient"}], ids=str)
+@pytest.mark.parametrize(
+    "refused", [set(), {"_elements", "patient"}], ids=["nothing", "elements-and-patient"]
+)
 def test_members_who_join_are_fetched_whole_and_those_who_leave_are_gone(
     ehr: VersionedEhr, phi: Path, hospital: Hospital, refused: set[str]
 ) -> None:

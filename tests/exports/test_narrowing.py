@@ -107,6 +107,11 @@ def test_other_shapes_of_tokens_and_dates() -> None:
     assert not parse_search("MedicationRequest?code=1").finds({"resourceType": "MedicationRequest"})
     odd = observation(code=coded(("s", "a,b|c")))
     assert parse_search(r"Observation?code=a\,b\|c").finds(odd)
+    pressure = observation(code=coded(("l", "panel")), component=[{"code": coded(("l", "sys"))}])
+    for search, found in (("l|panel", True), ("l|sys", True), ("l|dia", False)):
+        assert parse_search(f"Observation?combo-code={search}").finds(pressure) is found
+    assert not parse_search("Observation?code=l|sys").finds(pressure)
+    assert not parse_search("Observation?combo-code=l|sys").finds(observation(component=["?"]))
 
 
 @pytest.mark.parametrize(

@@ -385,7 +385,7 @@ def test_a_client_that_is_unknown_is_told_so_after_one_correction(
         ({"system/Patient.rs", "system/Condition.rs"}, 3),
         ({"system/Patient.read", "system/Condition.read"}, 4),
     ],
-    ids=str,
+    ids=["all-v2", "all-v1", "types-v2", "types-v1"],
 )
 def test_an_unknown_scope_leads_to_the_next_and_is_remembered(
     session_with: Open, granting: Granting, keys: dict[str, Path], known: set[str], tried: int

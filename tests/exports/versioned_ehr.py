@@ -209,6 +209,7 @@ class VersionedEhr:
 def served() -> Iterator[VersionedEhr]:
     """A server of its own, in a thread, until the block ends."""
     listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     ehr = VersionedEhr(f"http://127.0.0.1:{listener.getsockname()[1]}")
     config = uvicorn.Config(ehr.app, log_level="critical", lifespan="off", access_log=False)
     server = uvicorn.Server(config)

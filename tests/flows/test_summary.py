@@ -40,6 +40,7 @@ def test_rows_lost_on_the_way_show() -> None:
         "rows": {"Patient": 4},
         "quarantined": {},
         "left_out": {"opted-out": 2},
+        "applied_here": ["_elements"],
         "findings": [
             {
                 "severity": "warning",
@@ -53,6 +54,7 @@ def test_rows_lost_on_the_way_show() -> None:
     text = summary.as_text({"landing": landing})
     assert "7 rows on the server ≠ 4 landed + 2 left out" in text
     assert "left out: opted-out 2" in text
+    assert "rejected by the server, applied here: _elements" in text
     assert "warning, duplicate: Patient 4 of 3" in text
 
 

@@ -35,8 +35,8 @@ class Witness:
             self._ask("GET", path)
         self._log_in("system/*.rs", "system/*.read")
         self._log_in("system/Patient.read system/Practitioner.read")
-        body = parameters(("_type", "String", "Patient"))
-        self._ask("POST", "/fhir/$export", headers=KICK_OFF, json=body)
+        body = parameters(("patient", "Reference", {"reference": "Patient/p-1"}))
+        self._ask("POST", "/fhir/Patient/$export", headers=KICK_OFF, json=body)
         self._ask("GET", f"/fhir/$export?{NARROWED}", headers=KICK_OFF)
         started = self._ask("GET", "/fhir/$export", headers=KICK_OFF)
         if started is not None and "content-location" in started.headers:

@@ -61,7 +61,8 @@ def test_it_serves_on_loopback_only_while_the_block_runs(hospital: Path, tmp_pat
     data = tmp_path / "data"
     with running_folder(hospital, AS_OF, data=data) as sandbox:
         port = urlsplit(sandbox.base_url).port
-        (child,) = psutil.Process().children()
+        children = psutil.Process().children()
+        (child,) = (each for each in children if "exports.sandbox.server" in each.cmdline())
         bound = [(each.laddr.ip, each.laddr.port) for each in child.net_connections("inet")]
         assert bound == [("127.0.0.1", port)]
         assert sandbox.key is not None
