@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
-from exports.access import Access
 from exports.errors import FhirloomError
-from exports.request import ExportRequest, Level
+
+if TYPE_CHECKING:
+    from exports.access import Access
+    from exports.request import ExportRequest, Level
 
 AUTO: Final = "auto"
 """A `since` that continues from the last sealed export of the same server, level and client."""
@@ -64,6 +66,8 @@ class ServerSettings:
     @property
     def access(self) -> Access:
         """The way to the server; raises `FhirloomError` (bad-input)."""
+        from exports.access import Access
+
         return Access(
             client_id=self.client_id,
             key=_path(self.key),
@@ -83,6 +87,8 @@ class ServerSettings:
     @property
     def request(self) -> ExportRequest:
         """What is asked, before the minimum is worked out; raises `FhirloomError` (bad-input)."""
+        from exports.request import ExportRequest
+
         return ExportRequest(
             server=self.url,
             access=self.access,

@@ -33,10 +33,15 @@ class HospitalSource:
     @property
     def key(self) -> str:
         """The hospital's own parameters and the simulator's code: they determine every byte."""
+        seen_at = "" if self.at is None else f"-at-{self.at.astimezone(UTC):%Y%m%dT%H%M%S}"
+        return f"{self.site}{seen_at}"
+
+    @property
+    def site(self) -> str:
+        """The hospital, whenever it is looked at."""
         made = self.hospital
         parameters = f"seed-{made.seed}-patients-{made.patients}-as-of-{made.as_of:%Y%m%dT%H%M}"
-        seen_at = "" if self.at is None else f"-at-{self.at.astimezone(UTC):%Y%m%dT%H%M%S}"
-        return f"{parameters}{seen_at}-{_simulator()[:8]}"
+        return f"{parameters}-{_simulator()[:8]}"
 
     @property
     def transaction_time(self) -> datetime:

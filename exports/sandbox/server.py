@@ -57,7 +57,7 @@ def serve_forever(
         listener = stack.enter_context(listening(home / "port", port))
         store = stack.enter_context(listening(home / "store-port", 0))
         root = f"http://{HOST}:{listener.getsockname()[1]}"
-        sandbox, door = credentials(data, source.key, root, manner)
+        sandbox, door = credentials(data, source.site, root, manner)
         ehr = SandboxEhr(source, home, door, root, manner)
         app = Mischief(ehr.app, manner, root, f"http://{HOST}:{store.getsockname()[1]}")
         config = uvicorn.Config(

@@ -53,6 +53,10 @@ class ExportSource(Protocol):
         """A name for the content, fit for a folder."""
 
     @property
+    def site(self) -> str:
+        """A name for whose records they are, the same at every moment."""
+
+    @property
     def transaction_time(self) -> datetime:
         """The instant of the snapshot, with zone."""
 
@@ -81,6 +85,11 @@ class FolderSource:
         """The hash of the files' names and bytes."""
         hashes = {path.name: hash_file(path) for path in self.folder.glob("*.ndjson*")}
         return f"folder-{hash_json([hashes, self.transaction_time.isoformat()])[:16]}"
+
+    @property
+    def site(self) -> str:
+        """The content: another folder is another site."""
+        return self.key
 
     def prepare(self, folder: Path, progress: Progress) -> list[SourceFile]:
         """Copy the files, packing those that aren't."""

@@ -129,7 +129,7 @@ def test_each_kind_of_error_has_its_exit_code(
     def fail(work: Path, name: str) -> None:
         raise FhirloomError(code, "It broke", where="here", fix="Mend it.")  # type: ignore[arg-type]
 
-    monkeypatch.setattr(cli, "_alone", fail)
+    monkeypatch.setattr(cli, "alone", fail)
     found = invoke("train", "--work", tmp_path)
     assert found.exit_code == exit_codes.OF_ERROR[code]  # type: ignore[index]
     assert found.stderr == "fhirloom: It broke, in here. Mend it.\n"
@@ -141,7 +141,7 @@ def test_a_defect_shows_neither_a_traceback_nor_a_value(
     def fail(work: Path, name: str) -> None:
         raise ValueError("Hamanová, Åsa")
 
-    monkeypatch.setattr(cli, "_alone", fail)
+    monkeypatch.setattr(cli, "alone", fail)
     found = invoke("train", "--work", tmp_path)
     assert found.exit_code == exit_codes.INTERNAL
     assert "Hamanová" not in found.output
