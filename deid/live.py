@@ -15,6 +15,7 @@ from typing import Any
 import duckdb
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from deid.crosswalk import ENCOUNTERS, PATIENTS, assign
 from deid.engine import bind, connect, fetch, memory_file
@@ -24,6 +25,7 @@ from deid.rules import ResearchView, Rules
 from deid.tables import located_sql, windows, written_rows_sql
 from deid.vocabulary import Vocabulary
 from exports.errors import FhirloomError
+from exports.links import linked
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,29 @@ class LivePatient:
     tables: Mapping[str, pa.Table]
     patient: int
     time: int
+
+
+@dataclass(frozen=True)
+class _Person:
+    """A patient's id, and other ids that are the same person's."""
+
+    id: str
+    others: frozenset[str]
+
+    @classmethod
+    def of(cls, line: bytes) -> _Person:
+        patient = orjson.loads(line)
+        said = linked(patient.get("active"), patient.get("link"))
+        return cls(str(patient.get("id")), said.replaces | said.replaced_by)
+
+    def under_one_id(self, rows: pa.Table) -> pa.Table:
+        """A view's rows, `patient_id` being the patient's wherever it is that person's."""
+        if not self.others:
+            return rows
+        ids = rows["patient_id"]
+        same = pc.is_in(ids, value_set=pa.array(sorted(self.others)))
+        place = rows.schema.get_field_index("patient_id")
+        return rows.set_column(place, "patient_id", pc.if_else(same, self.id, ids))
 
 
 class LiveReader:
@@ -55,6 +80,7 @@ class LiveReader:
     def read(self, resources: Iterable[Mapping[str, Any]], at: datetime) -> LivePatient:
         """The tables of the one patient in `resources` at facility wall clock time `at`.
 
+        What is filed under an id that the patient replaces, or is replaced by, is the patient's.
         Raises `FhirloomError` (bad-input) where there is no patient, or more than one, or no dated
         record up to `at`.
         """
@@ -68,13 +94,14 @@ class LiveReader:
                 where="the prefetch",
                 fix="Send exactly one patient with the resources that the bundle's prefetch names.",
             )
+        person = _Person.of(lines["Patient"][0])
         for view in self.rules.views:
             given = lines[view.view.resource]
             try:
                 rows = self._extract(view, given)
             except duckdb.Error:
                 rows = self._extract(view, readable(self.connection, view, given))
-            bind(self.connection, {view.name: rows})
+            bind(self.connection, {view.name: person.under_one_id(rows)})
         assign(self.connection, self.rules, at)
         timeline = fetch(
             self.connection,

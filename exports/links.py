@@ -89,6 +89,16 @@ def survivors(patients: Mapping[str, Linked]) -> dict[str, str]:
     return {patient_id: end for patient_id, end in sorted(ends.items()) if patient_id != end}
 
 
+def linked(active: object, link: object) -> Linked:
+    """What a patient's elements `active` and `link`, whatever they hold, say of merges."""
+    links = link if isinstance(link, list) else []
+    return Linked(
+        active if isinstance(active, bool) else None,
+        _named(links, "replaced-by"),
+        _named(links, "replaces"),
+    )
+
+
 def _end(
     patient_id: str,
     successor: Mapping[str, str],
@@ -107,13 +117,7 @@ def _versions(zone: LandingZone) -> Iterator[tuple[str, Linked, bytes]]:
     for path in zone.paths("Patient"):
         for _, _, line in good_lines(path):
             read = _read_patient.decode(line)
-            active = read.active if isinstance(read.active, bool) else None
-            links = read.link if isinstance(read.link, list) else []
-            yield (
-                read.id,
-                Linked(active, _named(links, "replaced-by"), _named(links, "replaces")),
-                line,
-            )
+            yield read.id, linked(read.active, read.link), line
 
 
 def _named(links: Collection[Any], how: str) -> frozenset[str]:

@@ -21,9 +21,10 @@ from exports.sandbox.dirt import soil
 from exports.sandbox.disease import Health
 from exports.sandbox.elements import Resource
 from exports.sandbox.people import make_person
+from exports.sandbox.registration import register
 from exports.sandbox.rotating import ExportedFiles, RotatingFiles
 from exports.sandbox.staff import staff
-from exports.sandbox.truth import Truth, TruthWriter
+from exports.sandbox.truth import PlantedIdentifier, Truth, TruthWriter
 
 ENTRY_YEARS: Final = {2018: 35, 2019: 20, 2020: 15, 2021: 15, 2022: 15}
 
@@ -61,8 +62,10 @@ def patient_record(hospital: Hospital, index: int) -> PatientRecord:
     course = simulate(life, health, entry, until)
     chart = Chart(stream("chart"), person, staff(hospital.seed), until)
     chart.write(course, health.ailments)
+    given_up = register(stream("registration"), person.id, chart.resources)
     soiled = soil(stream("dirt"), person, chart.resources)
-    identifiers = (*chart.identifiers, *soiled.identifiers)
+    former = [PlantedIdentifier(person.id, "R", "Patient.id", given_up)] if given_up else []
+    identifiers = (*chart.identifiers, *soiled.identifiers, *former)
     return PatientRecord(soiled.resources, soiled.late, Truth(tuple(chart.risks), identifiers))
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from deid.crosswalk import PATIENTS
 from deid.deidentify import deidentify
+from deid.persons import LINKS
 from deid.rules import load_rules
 from exports.errors import FhirloomError
 from exports.landing import LandingZone, land_folder
@@ -56,11 +57,23 @@ def test_hundreds_of_live_rows_equal_the_batch_to_the_bit(tmp_path: Path) -> Non
         ).to_pylist()
     }
     resources = by_patient(landing)
+    merged = pq.read_table(
+        tmp_path / "phi" / "crosswalk" / CURRENT / "links.parquet", schema=LINKS
+    ).to_pylist()
+    assert merged
+    for link in merged:
+        # What a search finds by the survivor's id is theirs, under whichever id it was filed.
+        former = [r for r in resources.pop(link["patient_id"]) if r["resourceType"] != "Patient"]
+        resources[link["survivor"]] += former
+    survivors = {link["patient_id"]: link["survivor"] for link in merged}
     online = OnlineFeatures(load_rules(), done.vocabulary, SPEC)
     assert len(batch) > 200
     for position, event in enumerate(batch.select(["patient", "time"]).to_pylist()):
         timeline = timelines[event["patient"]]
-        entries = [{"resource": item} for item in resources[timeline["patient_id"]]]
+        entries = [
+            {"resource": item}
+            for item in resources[survivors.get(timeline["patient_id"], timeline["patient_id"])]
+        ]
         # A server sends each resource once, in its newest version.
         newest = {
             (item["resource"]["resourceType"], item["resource"]["id"]): item
