@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from exports.sandbox.elements import TERMINOLOGY, Resource, new_id
 
-TEST_PATIENTS: Final = 0.004
+TEST_PATIENTS: Final = 0.01
 """Of patients: made to try the system out."""
 TWICE: Final = 0.012
 """Of patients: registered twice, and merged."""

@@ -70,10 +70,8 @@ def test_hundreds_of_live_rows_equal_the_batch_to_the_bit(tmp_path: Path) -> Non
     assert len(batch) > 200
     for position, event in enumerate(batch.select(["patient", "time"]).to_pylist()):
         timeline = timelines[event["patient"]]
-        entries = [
-            {"resource": item}
-            for item in resources[survivors.get(timeline["patient_id"], timeline["patient_id"])]
-        ]
+        patient = survivors.get(timeline["patient_id"], timeline["patient_id"])
+        entries = [{"resource": item} for item in resources[patient]]
         # A server sends each resource once, in its newest version.
         newest = {
             (item["resource"]["resourceType"], item["resource"]["id"]): item
