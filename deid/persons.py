@@ -4,8 +4,8 @@ An extract holds ids as they were delivered, a merged patient's records partly u
 was replaced (FHIR R4, Patient.link). Here ids become those of persons: the id that survives. All
 later steps see persons alone: one row in `patient`, one timeline, one that counts.
 
-A link is followed once the survivor's own record is there; until then the replaced record goes on
-as the person that it was.
+A link is followed once the survivor's own record is there. Until then the records that it replaced
+are one person among themselves, under the least of their ids: nobody counts twice.
 """
 
 from __future__ import annotations
@@ -30,13 +30,19 @@ REPLACED: Final = "replaced by another record of the person"
 def followed(
     connection: duckdb.DuckDBPyConnection, extracted: Sealed, links: Mapping[str, str]
 ) -> pa.Table:
-    """Of `links` (replaced id to surviving id) those whose survivor was delivered."""
+    """Of `links` (replaced id to surviving id) those to a record that was delivered.
+
+    For a survivor that was not, one that it replaced stands in.
+    """
     told = pa.table({"patient_id": list(links), "survivor": list(links.values())}, schema=LINKS)
     bind(connection, {"told": told, "delivered": extracted.path / "patient.parquet"})
     return fetch(
         connection,
-        "SELECT patient_id, survivor FROM told WHERE survivor IN "
-        "(SELECT patient_id FROM delivered WHERE dropped IS NULL) ORDER BY ALL",
+        "WITH present AS (SELECT patient_id AS id FROM delivered WHERE dropped IS NULL), "
+        "followed AS (SELECT patient_id, CASE WHEN survivor IN (FROM present) THEN survivor ELSE "
+        "min(patient_id) FILTER (patient_id IN (FROM present)) OVER (PARTITION BY survivor) END "
+        "AS survivor FROM told) "
+        "FROM followed WHERE survivor <> patient_id ORDER BY ALL",
     )
 
 

@@ -7,15 +7,17 @@ from typing import Final, Literal
 from exports.delivery import Delivered
 from exports.errors import FhirloomError
 from exports.fetching import Broken, Damaged, Refused
+from exports.judging import Judged
 from exports.manifest import RemoteFile
 
 MOST: Final = 4
 AGREEING: Final = 3
-"""Equal deliveries after which a count that differs is the server's error, and no damage."""
+"""Equal deliveries after which what looks wrong is the server's error, and no damage."""
 RENEWALS: Final = 2
 WORTHWHILE: Final = 2**20
 """Bytes that a broken attempt must have gained, not to be counted as one."""
-NO_TEXT: Final = frozenset({"not-json", "not-utf8"})
+NOTHING: Final = frozenset({"not-json", "not-utf8", "not-object", "no-type"})
+"""What all lines are of an answer that is no file of resources: a page, an error's JSON."""
 
 
 class Attempts:
@@ -54,17 +56,19 @@ class Attempts:
     def satisfied(self, delivered: Delivered) -> bool:
         """Whether to take this whole file: False to fetch it again, since it may be wrong.
 
-        A count that differs from the manifest's is believed once the same lines came three times.
+        A count that differs from the manifest's, or where it has none, fewer bytes; an end in
+        the middle of a line; a file without a single resource: they are believed once the same
+        lines came three times.
         """
-        judged, count = delivered.judged, self._remote.count
-        if judged.bad and not judged.rows and NO_TEXT.issuperset(judged.bad):
+        judged = delivered.judged
+        if self._is_something_else(judged):
             self._fail(
                 "server",
                 "The server sent something else instead of a file of resources",
                 "Run again later; if it stays so, tell the server's operator.",
             )
             return False
-        if count is None or count in (judged.lines, judged.lines - judged.headers):
+        if not self._is_doubtful(delivered):
             return True
         alike = self._last is not None and self._last.judged == judged
         self._alike, self._last = self._alike + 1 if alike else 1, delivered
@@ -72,10 +76,26 @@ class Attempts:
             return True
         self._fail(
             "incomplete",
-            f"A file arrived {MOST} times, each time with another number of rows",
+            f"A file arrived {MOST} times, each time with other lines",
             "Run again to continue; if it stays so, the server's own file is wrong.",
         )
         return False
+
+    def _is_something_else(self, judged: Judged) -> bool:
+        wanted = self._remote.kind == "errors" or self._remote.type == "OperationOutcome"
+        if judged.rows.keys() == {"OperationOutcome"} and not wanted:
+            return True
+        return bool(judged.bad) and not judged.rows and NOTHING.issuperset(judged.bad)
+
+    def _is_doubtful(self, delivered: Delivered) -> bool:
+        judged, count = delivered.judged, self._remote.count
+        if judged.cut:
+            return True
+        if count is not None and count not in (judged.lines, judged.lines - judged.headers):
+            return True
+        if count is None and delivered.unpacked < (self._remote.size or 0):
+            return not delivered.unwrapped
+        return self._remote.kind == "files" and not judged.rows and count != 0
 
     def _fail(self, code: Literal["incomplete", "server"], what: str, fix: str) -> None:
         self.made += 1

@@ -95,7 +95,7 @@ def cancel(
                 "bad-input",
                 "No export of this request is under way",
                 where="export-job",
-                fix="Give the server, client and parameters that the export was started with.",
+                fix="It has ended, or was asked for otherwise: name its own work folder.",
             )
         with open_session(request.base, request.access, patience) as session:
             status = delete(session, job.status_url, patience)

@@ -31,7 +31,8 @@ def _of_bundle(line: bytes) -> Iterator[tuple[str, str] | None]:
         bundle = orjson.loads(line)
     except orjson.JSONDecodeError:
         bundle = None
-    entries = bundle.get("entry", []) if isinstance(bundle, dict) else None
+    is_bundle = isinstance(bundle, dict) and bundle.get("resourceType") == "Bundle"
+    entries = bundle.get("entry", []) if is_bundle else None
     if not isinstance(entries, list):
         yield None
         return

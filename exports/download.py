@@ -71,7 +71,8 @@ def download_all(
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     pace, where = Pace(parallel, patience), Whereabouts(manifest, renew)
-    downloads = _Downloads(session, folder, patience, log, pace, where)
+    snapshot = manifest.transaction_time.isoformat()
+    downloads = _Downloads(session, folder, snapshot, patience, log, pace, where)
     kept = {file: found for file in manifest.files if (found := downloads.kept(file))}
     missing = [file for file in manifest.files if file not in kept]
     check_space(folder, missing)
@@ -91,6 +92,7 @@ class _Downloads:
         self,
         session: Session,
         folder: Path,
+        snapshot: str,
         patience: Patience,
         log: EventLog,
         pace: Pace,
@@ -98,6 +100,7 @@ class _Downloads:
     ) -> None:
         self._session = session
         self._folder = folder
+        self._snapshot = snapshot
         self._patience = patience
         self._log = log
         self._pace = pace
@@ -107,7 +110,10 @@ class _Downloads:
     def kept(self, remote: RemoteFile) -> Downloaded | None:
         """The file as an earlier run has recorded it, or None."""
         record = self._receipts.get(f"{remote.kind}/{remote.stem}")
-        if record is None or remote.identity not in record["urls"]:
+        if record is None or self._where.address(remote) not in record["urls"]:
+            return None
+        if record.get("snapshot") != self._snapshot:
+            # A job that the server ran anew may give other files under the same URLs.
             return None
         delivered = Delivered.from_json(record["delivered"])
         found = Downloaded(remote, self._path(remote, delivered), delivered)
@@ -167,7 +173,8 @@ class _Downloads:
             os.fsync(file.fileno())
         partial.keep_as(found.path, found.identities)
         record = {
-            "urls": sorted({remote.identity, current.identity}),
+            "urls": sorted({self._where.address(remote), self._where.address(current)}),
+            "snapshot": self._snapshot,
             "delivered": delivered.to_json(),
         }
         self._receipts.add(f"{remote.kind}/{remote.stem}", record)

@@ -64,7 +64,9 @@ def value_free(error: Exception, *, stage: str, phi: Path) -> FhirloomError:
     ref = f"{stage}-{uuid.uuid4().hex[:8]}"
     logs = phi / "logs"
     logs.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (logs / f"{ref}.log").write_text("".join(traceback.format_exception(error)))
+    log = logs / f"{ref}.log"
+    log.touch(mode=0o600)
+    log.write_text("".join(traceback.format_exception(error)))
     return FhirloomError(
         "internal",
         f"{type(error).__name__} in stage {stage}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from threading import Lock
 
@@ -23,8 +24,15 @@ class Whereabouts:
         """Where `remote` is now, whether it takes the token, and the edition that says so."""
         with self._lock:
             named = self._by_name.get((remote.kind, remote.stem), remote)
-            current = self._by_identity.get(remote.identity, named)
+            if (named.count, named.size) != (remote.count, remote.size):
+                # The files come in another order now: a place in it tells nothing.
+                named = remote
+            current = self._by_address.get(self.address(remote), named)
             return current, self._with_token, self._edition
+
+    def address(self, remote: RemoteFile) -> str:
+        """What of its URL tells a file from the others: all but the query, if that is enough."""
+        return remote.url if remote.identity in self._shared else remote.identity
 
     def renew(self, edition: int) -> None:
         """Ask for the manifest again, unless a later edition than the one that failed is here."""
@@ -34,6 +42,8 @@ class Whereabouts:
 
     def _take(self, manifest: ExportManifest) -> None:
         self._by_name = {(file.kind, file.stem): file for file in manifest.files}
-        self._by_identity = {file.identity: file for file in manifest.files}
+        paths = Counter(file.identity for file in manifest.files)
+        self._shared = {path for path, files in paths.items() if files > 1}
+        self._by_address = {self.address(file): file for file in manifest.files}
         self._with_token = manifest.with_token
         self._edition += 1

@@ -43,7 +43,12 @@ _URL_TAIL: Final = re.compile(
     r"(?i)(\bhttps?://)(?:[^\s\"'<>/?#@]*@)?([^\s\"'<>?#]*)[?#][^\s\"'<>]*"
 )
 _URL_USER: Final = re.compile(r"(?i)(\bhttps?://)[^\s\"'<>/?#@]*@")
+_PATH_TAIL: Final = re.compile(r"((?:^|(?<=[\s\"'<>=(,]))[\w.~%@:-]*/[\w./~%@:-]*)\?[^\s\"'<>]*")
 _BEARER: Final = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]+")
+_JWT: Final = re.compile(r"\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_.-]+")
+_MEMBER: Final = re.compile(
+    rf"(?i)([\"']?\b(?:{'|'.join(sorted(SECRETS))})\b[\"']?\s*[:=]\s*)[\"']?[^\s\"',;&}}]+"
+)
 
 
 class EventLog(Protocol):
@@ -118,9 +123,14 @@ def _told(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, str):
-        cut = _URL_USER.sub(r"\1", _URL_TAIL.sub(r"\1\2", value))
-        return _BEARER.sub(r"\1 ...", cut)
+        return _without_secrets(value)
     return value if value is None or isinstance(value, bool | int | float) else str(value)
+
+
+def _without_secrets(text: str) -> str:
+    """Text that may quote a request: without the queries of URLs, and what looks like a token."""
+    text = _PATH_TAIL.sub(r"\1", _URL_USER.sub(r"\1", _URL_TAIL.sub(r"\1\2", text)))
+    return _MEMBER.sub(r"\1...", _JWT.sub("...", _BEARER.sub(r"\1 ...", text)))
 
 
 def _parameters(value: Any) -> Any:

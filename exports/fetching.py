@@ -102,6 +102,8 @@ def _continued(response: httpx.Response, partial: Partial, held: Held | None) ->
     """
     if response.headers.get("content-encoding", "identity").lower() not in {*GZIP, "identity"}:
         raise Damaged("it is packed in a way that was not asked for")
+    if response.status_code == httpx.codes.ACCEPTED:
+        raise Damaged("the server has yet to make it")
     if response.status_code == OUT_OF_RANGE:
         raise Damaged("its length changed")
     if response.status_code != httpx.codes.PARTIAL_CONTENT:
@@ -147,6 +149,6 @@ def _check_length(response: httpx.Response, delivered: Delivered, held: Held | N
 
 def _check_packing(response: httpx.Response, delivered: Delivered, remote: RemoteFile) -> None:
     announced = response.headers.get("content-encoding", "").lower() in GZIP
-    empty = delivered.bytes == 0 and not remote.count
+    empty = delivered.bytes == 0 and remote.count == 0
     if announced and not delivered.gzipped and not empty:
         raise Damaged("it was announced as gzip and isn't")

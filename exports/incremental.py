@@ -124,11 +124,8 @@ class _Run:
 
     def begin(self) -> tuple[Step, LandingZone]:
         """The first step: a full export, which becomes the current zone as it is."""
-        tells_members = (not self.request.types or "Patient" in self.request.types) and not any(
-            search.startswith("Patient?") for search in self.request.type_filters
-        )
         # Asked for before the export: who joins in between is taken for new by the next step.
-        members = None if tells_members else self._members(0)
+        members = None if self._tells_members else self._members(0)
         zone = export(
             self.request,
             self.phi,
@@ -200,6 +197,10 @@ class _Run:
                 if refused.code != "server":
                     raise
                 return [self._anew(number)]
+            told = _patients(theirs) | theirs.excluded_patients().keys()
+            if self._tells_members and not told.issuperset(joined):
+                # Whoever is not fetched now would be taken for known by all later steps.
+                return [self._anew(number)]
             parts.append(self.series.part(theirs, since=None, whole=()))
         if self._is_due(known, changes):
             return [self._measured(number, known, parts)]
@@ -264,6 +265,14 @@ class _Run:
             options=replace(self.options, fresh=False, screen=screen),
             patience=self.patience,
             progress=self.progress,
+        )
+
+    @property
+    def _tells_members(self) -> bool:
+        """Whether every patient of whom something is asked for is delivered too."""
+        asked = not self.request.types or "Patient" in self.request.types
+        return asked and not any(
+            search.startswith("Patient?") for search in self.request.type_filters
         )
 
     @property

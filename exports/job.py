@@ -106,8 +106,9 @@ class JobRecord:
         return answered
 
     def landed(self, job: ExportJob, landing: str, screen: Screen) -> None:
-        """Record that the job's files are sealed; the downloads are needed no longer."""
-        self._save(replace(job, landing=landing, landed_at=_now(), screen=screen.scope))
+        """Record that the job's files are sealed; downloads and manifest are needed no longer."""
+        done = replace(job, partials=[], manifest=[])
+        self._save(replace(done, landing=landing, landed_at=_now(), screen=screen.scope))
         shutil.rmtree(self.downloads, ignore_errors=True)
 
     def forget(self) -> None:

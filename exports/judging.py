@@ -9,7 +9,7 @@ grammar (RFC 8259, section 6) and passes here, while the slow judge has no place
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
@@ -38,6 +38,8 @@ _Resource: Final = msgspec.defstruct(
     ],
 )
 _DECODER: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(_Resource)
+BROKEN: Final = frozenset({"not-json", "not-utf8"})
+"""Reasons that a line has which ends in its middle."""
 _REFUSALS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -48,7 +50,8 @@ class Judged:
     `rows` and `ids` (distinct) count the good lines by resource type, `bad` the others by reason;
     blank lines are in neither. `marked`: the file begins with a byte order mark. `labelled` are
     the good lines with a security label or a tag; `headers` the lines that only say whose
-    resources follow, which are neither good nor bad.
+    resources follow, which are neither good nor bad. `cut`: the last line has no line feed and
+    can't be read, so the file ends in its middle.
     """
 
     rows: Mapping[str, int]
@@ -57,6 +60,7 @@ class Judged:
     marked: bool
     labelled: int = 0
     headers: int = 0
+    cut: bool = False
 
     @property
     def lines(self) -> int:
@@ -73,9 +77,23 @@ def judge_all(blocks: Iterable[bytes], hashes: IdHashes | None = None) -> Judged
     """Judge every line of an unpacked file, keeping the counts, and in `hashes` the ids."""
     tally = _Tally(hashes or IdHashes())
     marked, rest = unmark(blocks)
-    for text, _ in whole_lines(rest):
+    end = _End(rest)
+    for text, _ in whole_lines(end):
         tally.take(text)
-    return tally.judged(marked)
+    return tally.judged(marked, end.is_open)
+
+
+class _End:
+    """Passes blocks on, and tells whether the last one ended within a line."""
+
+    def __init__(self, blocks: Iterable[bytes]) -> None:
+        self._blocks = blocks
+        self.is_open = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        for block in self._blocks:
+            self.is_open = not block.endswith(b"\n") if block else self.is_open
+            yield block
 
 
 class _Tally:
@@ -85,10 +103,12 @@ class _Tally:
         self._bad: Counter[str] = Counter()
         self._labelled = 0
         self._headers = 0
+        self._broken = False
 
     def take(self, text: bytes) -> None:
         """Judge some whole lines."""
         lines = text.split(b"\n")
+        self._broken = False
         if not _is_plain(text):
             self._take_slowly(lines)
             return
@@ -97,8 +117,8 @@ class _Tally:
         except _REFUSALS:
             self._take_apart(lines)
 
-    def judged(self, marked: bool) -> Judged:
-        """What all the lines were."""
+    def judged(self, marked: bool, is_open: bool) -> Judged:
+        """What all the lines were; `is_open`: the last one has no line feed."""
         return Judged(
             rows=dict(sorted(self._rows.items())),
             ids=self._hashes.distinct(),
@@ -106,6 +126,7 @@ class _Tally:
             marked=marked,
             labelled=self._labelled,
             headers=self._headers,
+            cut=is_open and self._broken,
         )
 
     def _count(self, resources: Sequence[Any]) -> None:
@@ -132,6 +153,7 @@ class _Tally:
             resource = read_resource(line)
             if isinstance(resource, str):
                 self._bad[resource] += 1
+                self._broken = resource in BROKEN
             elif resource is not None and is_header(resource):
                 self._headers += 1
             elif resource is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
@@ -25,13 +25,22 @@ from exports.parameters import FORMATS, HARMLESS, LEAST_HARM_FIRST, Asked, Metho
 from exports.polling import PollPace
 from exports.profile import Parameter, Profile
 from exports.refusal import EVERY_STATUS, Refusal, refusal_of
-from exports.request import ExportRequest
+from exports.request import ExportRequest, Level
 from exports.session import Session
 
 WHAT: Final = "the export's kick-off"
 FHIR_JSON: Final = "application/fhir+json"
-HEADERS: Final = {"Accept": FHIR_JSON, "Prefer": "respond-async"}
+HEADERS: Final = {"Accept": FHIR_JSON, "Prefer": "respond-async", "Cache-Control": "no-cache"}
+"""Without the last of them, some servers answer an export with an earlier one of the same."""
+NO_SUCH: Final = frozenset({400, 404, 405, 501})
+"""With any of these servers say that they have no such operation."""
 OBJECTIONS: Final = frozenset({400, 406, 412, 415, 422, 501})
+LEVELS: Final[Mapping[Level, str]] = {
+    "patient": "--level patient",
+    "system": "--level system",
+    "group": "--group ID",
+}
+"""How each level is asked for."""
 ALWAYS_SEARCHED: Final = frozenset({"_id", "_lastUpdated"})
 SETTLED: Final = frozenset(
     {"security", "login", "unknown", "expired", "forbidden", "suppressed", "not-found"}
@@ -95,7 +104,7 @@ class Starter:
     def _without_what_is_named(self, asked: Asked, refusal: Refusal) -> Asked | None:
         """The same without what the server objects to; None where it doesn't say to what."""
         if not _is_objection(refusal):
-            raise refusal.error(self._advice())
+            raise refusal.error(self._advice(refusal))
         if _names(refusal, "_outputFormat") and asked.format != FORMATS[-1]:
             return replace(asked, format=FORMATS[FORMATS.index(asked.format) + 1])
         for parameter in LEAST_HARM_FIRST:
@@ -133,7 +142,7 @@ class Starter:
                 f"It may object to {' or '.join(suspects)}: ask without, or allow a wider export"
                 " with --allow-wider, and fhirloom finds out and applies it here."
             )
-        raise refusal.error(self._advice())
+        raise refusal.error(self._advice(refusal))
 
     def _ask(self, asked: Asked) -> str | Refusal:
         """The job's status URL, or why there is none; a server that is busy is waited for."""
@@ -154,6 +163,8 @@ class Starter:
             location = _location(response, self._request.base)
             refusal = None if location else refusal_of(response, WHAT)
             self._tell(method, asked, response, refusal)
+            if refusal is not None and refusal.status == 401:
+                raise refusal.error(self._session.remedy(response))
             if refusal is None:
                 return location
             if response.is_success:
@@ -225,10 +236,22 @@ class Starter:
             " with `fhirloom export cancel`."
         )
 
-    def _advice(self) -> str:
-        offered = self._capability.levels
-        if offered is not None and self._request.level not in offered:
-            return f"The server says that it exports by {' and '.join(sorted(offered))} only."
+    def _advice(self, refusal: Refusal) -> str:
+        offered, level = self._capability.levels, self._request.level
+        if offered is not None and level not in offered:
+            how = " or ".join(LEVELS[other] for other in sorted(offered))
+            return (
+                f"The server says that it exports by {' and '.join(sorted(offered))} only:"
+                f" ask with {how}."
+            )
+        if refusal.status == 404 and level == "group":
+            return "Check the group's id, and that the server's URL is its FHIR base."
+        if offered is None and refusal.status in NO_SUCH:
+            others = " or ".join(how for other, how in LEVELS.items() if other != level)
+            return (
+                "Check that the server's URL is its FHIR base; where it has no export by"
+                f" {level}, ask with {others}."
+            )
         if lacking := self._session.unreadable(self._request.types):
             return f"The token's scopes leave out {', '.join(lacking)}: ask without, or for more."
         if unlisted := self._unlisted():

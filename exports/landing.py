@@ -243,8 +243,6 @@ def seal_landing(
         draft.facts["excluded"] = _total(parts.excluded_by_reason for parts in separated)
         draft.facts["narrowed"] = _total(parts.narrowed_by_parameter for parts in separated)
         draft.facts["findings"] = [asdict(finding) for finding in found]
-        _make_private(draft.path)
-    (draft.result.path / MANIFEST).chmod(0o600)
     return LandingZone(draft.result)
 
 
@@ -353,12 +351,6 @@ def _total(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     for some in counts:
         total.update(some)
     return dict(sorted(total.items()))
-
-
-def _make_private(folder: Path) -> None:
-    """For its owner's eyes alone; a second name of a download is the same file."""
-    for path in folder.rglob("*"):
-        path.chmod(0o700 if path.is_dir() else 0o600)
 
 
 def _nothing_in(source: Path) -> FhirloomError:

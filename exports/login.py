@@ -29,7 +29,7 @@ class BasicLogin:
     """A user and a password, the latter from a file whose last line end doesn't count."""
 
     def __init__(self, user: str, password_file: Path) -> None:
-        password = _read(password_file, "password file").removesuffix("\n").removesuffix("\r")
+        password = read_secret(password_file, "password file").removesuffix("\n").removesuffix("\r")
         if not password:
             raise _unusable("password file")
         self._authorization = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
@@ -51,7 +51,7 @@ class BearerFile:
 
     def authorization(self) -> str:
         """The token of now."""
-        token = _read(self._path, "bearer file").strip()
+        token = read_secret(self._path, "bearer file").strip()
         if not TOKEN.fullmatch(token):
             raise _unusable("bearer file")
         return f"Bearer {token}"
@@ -60,7 +60,8 @@ class BearerFile:
         """Nothing to forget: the file is read again anyway."""
 
 
-def _read(path: Path, where: str) -> str:
+def read_secret(path: Path, where: str) -> str:
+    """What a file of a secret holds. Raises `FhirloomError` (bad-input), without a word of it."""
     try:
         return path.read_text("utf-8")
     except (OSError, ValueError):
@@ -72,5 +73,5 @@ def _unusable(where: str) -> FhirloomError:
         "bad-input",
         "The file holds no secret that can be sent",
         where=where,
-        fix="Give a file with the password, or the token, and nothing else.",
+        fix="Give a file with the secret, in UTF-8, and nothing else.",
     )

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 from urllib.parse import urljoin, urlsplit
 
 from exports.errors import FhirloomError
+from exports.resource_types import RESOURCE_TYPES
 
 Kind = Literal["files", "errors", "deleted"]
 Body = Mapping[str, Any]
@@ -132,7 +133,7 @@ def with_partials(pages: Sequence[Body], partials: Sequence[Body]) -> list[Body]
     """
     told = {url for page in pages for url in file_urls(page)}
     try:
-        known = {*told, *map(_identity, told)}
+        known = told | (set(map(_identity, told)) - _shared_paths([*pages, *partials]))
         extra = []
         for partial in partials:
             new = {
@@ -148,6 +149,12 @@ def with_partials(pages: Sequence[Body], partials: Sequence[Body]) -> list[Body]
     except (LookupError, TypeError, ValueError, AttributeError):
         raise _broken("lacks what the protocol demands") from None
     return [*pages, *extra]
+
+
+def _shared_paths(bodies: Sequence[Body]) -> set[str]:
+    """URLs without query that stand for several files: some servers name a file in its query."""
+    paths = (Counter(map(_identity, file_urls(body))) for body in bodies)
+    return {path for found in paths for path, files in found.items() if files > 1}
 
 
 def absolute_url(base: str, url: str) -> str:
@@ -180,10 +187,12 @@ def _remote_file(kind: Kind, url: str, entry: Body, number: int) -> RemoteFile:
     told = entry.get("type") or ""
     if told and not TYPE_NAME.fullmatch(told):
         raise ValueError("not a type's name")
+    # A word of the server's own could be a name, and this one is told in the open.
+    known = told if told in RESOURCE_TYPES else ""
     return RemoteFile(
         kind=kind,
-        stem=f"{told or NAMELESS[kind]}.{number:04d}",
-        type=told,
+        stem=f"{known or NAMELESS[kind]}.{number:04d}",
+        type=known,
         url=url,
         count=_number(entry.get("count")),
         size=_number(entry.get("fileSize")),

@@ -30,7 +30,7 @@ from exports.sealed import Stage, find_sealed, hash_json, sealing
 from exports.standing import Delivery, Standing
 from exports.versions import good_lines
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 
 def merge(
@@ -47,8 +47,7 @@ def merge(
     known, by default the newest of the zones' own. The same deliveries give the same zone; of a
     zone that comes twice the last place counts. What stands is told in `exports.standing`.
     """
-    last = {part.zone.sealed.digest: place for place, part in enumerate(deliveries)}
-    parts = [deliveries[place] for place in sorted(last.values())]
+    parts = _each_once(deliveries)
     times = [time for part in parts if (time := part.zone.transaction_time) is not None]
     known = as_of or max(times, default=None)
     terms = {
@@ -90,6 +89,18 @@ def merge(
             "merged": dict(sorted(counted.items())),
         }
     return _recorded(phi, LandingZone(draft.result))
+
+
+def _each_once(deliveries: Sequence[Delivery]) -> list[Delivery]:
+    """The deliveries, a repeated one in its last place; who had left by any of them has left."""
+    last = {part.zone.sealed.digest: place for place, part in enumerate(deliveries)}
+    parts: list[Delivery] = []
+    for place, part in enumerate(deliveries):
+        if last[part.zone.sealed.digest] == place:
+            parts.append(part)
+        elif parts:
+            parts[-1] = replace(parts[-1], left=parts[-1].left | part.left)
+    return parts
 
 
 def _recorded(phi: Path, zone: LandingZone) -> LandingZone:

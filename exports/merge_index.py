@@ -27,7 +27,7 @@ from exports.progress import Progress, silent
 from exports.sealed import Sealed, Stage, find_sealed, sealing
 from exports.versions import good_lines, place
 
-VERSION: Final = 1
+VERSION: Final = 2
 BATCH: Final = 2**14
 """Rows held in memory at once."""
 ROWS: Final = pa.schema(
@@ -99,9 +99,11 @@ def owner(resource_type: str, resource_id: str, line: bytes) -> str | None:
         owned.individual,
         owned.addressed,
     ):
-        reference = element.get("reference") if isinstance(element, dict) else None
-        if isinstance(reference, str) and (match := PATIENT.search(reference)):
-            return match[1]
+        # An Account has several subjects; it goes with the first one.
+        for named in element if isinstance(element, list) else [element]:
+            reference = named.get("reference") if isinstance(named, dict) else None
+            if isinstance(reference, str) and (match := PATIENT.search(reference)):
+                return match[1]
     return None
 
 

@@ -19,7 +19,7 @@ import msgspec
 import orjson
 
 from exports.request import ExportRequest
-from exports.searching import Search, Span, parse_search, time_span
+from exports.searching import PATIENTS, Search, Span, parse_search, time_span
 
 Resource = Mapping[str, Any]
 
@@ -72,6 +72,7 @@ NEEDED: Final[Mapping[str, str]] = {
 NEEDED_ELSEWHERE: Final = "status intent code type subject patient"
 _read_raw: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _PATIENT: Final = re.compile(r"(?<![A-Za-z])Patient/([A-Za-z0-9._~\-]+)")
+URN: Final = "urn:uuid:"
 FILTERED: Final = "_typeFilter"
 """The parameter that a resource may cease to match."""
 
@@ -95,13 +96,17 @@ class Narrowing:
 
     @classmethod
     def of_dropped(cls, request: ExportRequest, dropped: Collection[str]) -> Narrowing:
-        """What a request asked for by parameters (`_type`, `patient`, ...) that were dropped."""
+        """What a request asked for by parameters (`_type`, `patient`, ...) that were dropped.
+
+        `_elements` is applied whether it was or not: many servers pass it over in silence, and
+        where it was heeded, applying it again takes nothing away.
+        """
         return cls(
             types=request.types if "_type" in dropped else (),
             since=request.since if "_since" in dropped else None,
             until=request.until if "_until" in dropped else None,
             patients=request.patients if "patient" in dropped else (),
-            elements=request.elements if "_elements" in dropped else (),
+            elements=request.elements,
             type_filters=request.type_filters if "_typeFilter" in dropped else (),
         )
 
@@ -215,7 +220,7 @@ class Narrowing:
     def _is_of_patients(self, resource: Resource) -> bool:
         if resource["resourceType"] == "Patient":
             return resource.get("id") in self.patients
-        named = set(_PATIENT.findall(orjson.dumps(resource).decode()))
+        named = {*_PATIENT.findall(orjson.dumps(resource).decode()), *_owners_by_urn(resource)}
         return not named or not named.isdisjoint(self.patients)
 
 
@@ -226,6 +231,13 @@ def _updated(resource: Resource) -> Span | None:
     meta = resource.get("meta")
     updated = meta.get("lastUpdated") if isinstance(meta, dict) else None
     return time_span(updated) if isinstance(updated, str) else None
+
+
+def _owners_by_urn(resource: Resource) -> list[str]:
+    """The patients whose resource it is, where a URN names them: anything else may have one too."""
+    owners = [resource.get(name) for name in PATIENTS]
+    named = [str(owner.get("reference", "")) for owner in owners if isinstance(owner, dict)]
+    return [name.removeprefix(URN) for name in named if name.startswith(URN)]
 
 
 def _stem(name: str) -> str:

@@ -6,6 +6,7 @@ import logging
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final
 
 import httpx
@@ -17,6 +18,8 @@ from exports.origins import LOOPBACK
 TIMEOUT: Final = httpx.Timeout(120.0, connect=10.0)
 """Seconds; the long one is how long nothing at all may come, and some kick-offs take a minute."""
 TALKATIVE: Final = ("httpx", "httpcore")
+NO_COOKIES: Final = DefaultCookiePolicy(allowed_domains=())
+"""A session's cookie is a credential, and would go to every port of a host (RFC 6265, 8.5)."""
 
 
 @contextmanager
@@ -37,6 +40,7 @@ def open_http(access: Access) -> Iterator[httpx.Client]:
         http = httpx.Client(
             timeout=TIMEOUT,
             verify=verify,
+            cookies=CookieJar(NO_COOKIES),
             proxy=access.proxy or None,
             mounts=None if access.proxy else direct,
         )

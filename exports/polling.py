@@ -18,6 +18,7 @@ import orjson
 from exports.errors import FhirloomError
 from exports.export_log import EventLog
 from exports.manifest import file_urls, next_page, with_partials
+from exports.origins import origin_of
 from exports.progress import Progress
 from exports.refusal import EVERY_STATUS, Refusal, refusal_of
 from exports.session import Session
@@ -29,9 +30,15 @@ GONE: Final = frozenset({404, 410})
 UNREACHED: Final = re.compile(r"can't be reached|No secure connection|answered (408|425|429|5\d\d)")
 """What `exports.transport` says of a failure that passes, be it the token's endpoint that fails."""
 FEW: Final = 4
+ELSEWHERE: Final = (
+    "The server gave its status another origin than its own, where nobody answers: check what it"
+    " is told of its public URL, and which of its names and ports can be reached from here."
+)
 MOST_PAGES: Final = 20_000
 MOST_STALE_PAGES: Final = 100
 """Pages in a row that tell of no new file, after which none is expected to."""
+FIRST_FIXED: Final = 5.0
+"""Seconds; a server that asks for no more than that is always taken at its word."""
 ENOUGH_DOUBLINGS: Final = 30
 """A job of weeks is polled more often than a float can be doubled."""
 PERCENT: Final = re.compile(r"(\d{1,3})(?:\.\d+)?\s*%")
@@ -42,14 +49,21 @@ class PollPace:
     """How a job is polled, in seconds.
 
     Between two polls lie `floor` to `ceiling`, whatever the server asks for; where it asks for
-    nothing, pauses grow from `first` to a minute. An outage (nobody there, or failures that call
-    themselves transient) is waited out for `outage`.
+    nothing, pauses grow from `first` to a minute. Where what it asks for may be a `fixed` number,
+    a pause is no longer than the wait so far (five seconds at first). An outage (nobody there, or
+    failures that call themselves transient) is waited out for `outage`.
     """
 
     floor: float = 0.2
     ceiling: float = 600.0
     first: float = 1.0
     outage: float = 3600.0
+    fixed: bool = False
+
+    def between(self, response: httpx.Response, polls: int, waited: float) -> float:
+        """The pause of a job that goes on, for which `waited` seconds have been waited so far."""
+        pause = self.pause(response, polls)
+        return min(pause, max(self.floor, FIRST_FIXED, waited)) if self.fixed else pause
 
     def pause(self, response: httpx.Response, polls: int) -> float:
         """The pause that the server asks for, else one that grows."""
@@ -103,7 +117,9 @@ def await_manifests(
                 fix="Run again; if it stays so, tell the server's operator.",
             )
         asked.add(url)
-        page = _Poll(session, url, pace, progress, log, keep_new).until_done()
+        page = _Poll(
+            session, url, pace, progress, log, keep_new, _is_elsewhere(url, base)
+        ).until_done()
         if page is None:
             return None
         pages.append(page)
@@ -125,6 +141,7 @@ class _Poll:
         progress: Progress,
         log: EventLog,
         keep: Callable[[dict[str, Any]], None],
+        elsewhere: bool,
     ) -> None:
         self._session = session
         self._url = url
@@ -132,29 +149,31 @@ class _Poll:
         self._progress = progress
         self._log = log
         self._keep = keep
+        self._unproven = elsewhere
         self._failing_since: float | None = None
         self._failures = 0
         self._bare_failures = 0
 
     def until_done(self) -> dict[str, Any] | None:
         """The body of the complete manifest (page); None where the server knows it no longer."""
-        polls = 0
+        polls, began = 0, time.monotonic()
         while True:
             response = self._ask()
             if response is None:
                 continue
+            self._unproven = False
             status = _job_status(response)
             if status in GONE:
                 return None
             if status == 202:
                 self._failing_since, self._failures, self._bare_failures = None, 0, 0
                 self._told(response, polls)
-                time.sleep(self._pace.pause(response, polls))
+                time.sleep(self._pace.between(response, polls, time.monotonic() - began))
                 polls += 1
             elif 200 <= status < 300:
                 return _json_object(response)
             else:
-                self._failed(refusal_of(response, WHAT, status))
+                self._failed(response, refusal_of(response, WHAT, status))
                 time.sleep(self._pace.pause(response, self._failures - 1))
 
     def _ask(self) -> httpx.Response | None:
@@ -195,9 +214,11 @@ class _Poll:
             if isinstance(body.get("output"), list):
                 self._keep(body)
 
-    def _failed(self, refusal: Refusal) -> None:
+    def _failed(self, response: httpx.Response, refusal: Refusal) -> None:
         """Go on after a failure that passes. Raises `FhirloomError` for one that doesn't."""
         self._log.event("status_error", refusal.for_log())
+        if refusal.status == 401:
+            raise refusal.error(self._session.remedy(response))
         self._bare_failures += not refusal.passes
         if not refusal.passes and (refusal.status < 500 or self._bare_failures == FEW):
             raise refusal.error(
@@ -210,11 +231,20 @@ class _Poll:
         """Note one more failure. Raises it, where they have gone on for too long."""
         now = time.monotonic()
         self._failures += 1
+        if self._unproven and self._failures == FEW:
+            raise FhirloomError(failure.code, failure.what, where=WHAT, fix=ELSEWHERE)
         if self._failing_since is None:
             self._failing_since = now
         elif now - self._failing_since > self._pace.outage:
             raise failure
         self._progress(self._failures, None, "polls without an answer")
+
+
+def _is_elsewhere(url: str, base: str) -> bool:
+    try:
+        return origin_of(url) != origin_of(base)
+    except httpx.InvalidURL:
+        return True
 
 
 def _job_status(response: httpx.Response) -> int:

@@ -53,6 +53,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     scopes: _Known[Literal["wildcard", "per-type"]]
     scope_version: _Known[Literal["v1", "v2", "offered"]]
     poll_seconds: _Known[tuple[float, float]]
+    fixed_retry_after: _Known[bool]
     one_job: _Known[bool]
     deletes: _Known[bool]
     zoneless_is_utc: _Known[bool]
@@ -65,7 +66,8 @@ class Profile:
     `levels` can be exported. A parameter in `rejects` fails the kick-off, one in `ignores` changes
     nothing. `lists` (`_type`, `_elements`) and `filters` (`_typeFilter`) are told with commas or by
     repetition, commas within a filter as they are or as `%2C`. `poll_seconds` bound the pause
-    between two polls. `scopes` are asked for as a wildcard or for each type. `one_job`: a client
+    between two polls; `fixed_retry_after`: the one that is asked for may be the same however little
+    is left to do. `scopes` are asked for as a wildcard or for each type. `one_job`: a client
     has one job at a time. `deletes`: a job is to be deleted once its files are safe.
     `zoneless_is_utc`: a `transactionTime` without zone is one in UTC.
     """
@@ -83,6 +85,7 @@ class Profile:
     scopes: Literal["wildcard", "per-type"]
     scope_version: Literal["v1", "v2", "offered"]
     poll_seconds: tuple[float, float]
+    fixed_retry_after: bool
     one_job: bool
     deletes: bool
     zoneless_is_utc: bool
@@ -152,6 +155,7 @@ def read_profile(name: str, content: bytes) -> Profile:
         scopes=habits.scopes.value,
         scope_version=habits.scope_version.value,
         poll_seconds=habits.poll_seconds.value,
+        fixed_retry_after=habits.fixed_retry_after.value,
         one_job=habits.one_job.value,
         deletes=habits.deletes.value,
         zoneless_is_utc=habits.zoneless_is_utc.value,

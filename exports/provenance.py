@@ -44,7 +44,6 @@ def write_provenance(phi: Path, zone: LandingZone, origins: Mapping[str, str]) -
     )
     lines = [orjson.dumps(record) for record in records]
     write_durably(path, b"".join(line + b"\n" for line in lines))
-    path.chmod(0o600)
     return path
 
 

@@ -6,7 +6,6 @@ there is a record of its place.
 
 from __future__ import annotations
 
-import gzip
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -145,13 +144,16 @@ def _strip_mentions(file: Path, sifting: Sifting) -> None:
 
     The file is replaced, not written: a download may be the same file under another name.
     """
-    lines = [line for _, _, line in read_lines(unpack(file_chunks(file)))]
-    kept = [line for line in lines if not sifting.mentions(line)]
-    if len(kept) < len(lines):
-        content = b"".join(line + b"\n" for line in kept)
-        aside = file.with_name(f".{file.name}")
-        aside.write_bytes(gzip.compress(content, mtime=0) if file.suffix == ".gz" else content)
-        aside.replace(file)
+    if not any(sifting.mentions(line) for _, _, line in read_lines(unpack(file_chunks(file)))):
+        return
+    aside = file.with_name(f".{file.name}")
+    with ExitStack() as stack:
+        packed = file.suffix == ".gz"
+        copy = _new_copy(aside, stack) if packed else stack.enter_context(aside.open("wb"))
+        for _, _, line in read_lines(unpack(file_chunks(file))):
+            if not sifting.mentions(line):
+                copy.write(line + b"\n")
+    aside.replace(file)
 
 
 def _set_aside(file: Path, name: str, sifting: Sifting, log: IO[bytes]) -> Separated:

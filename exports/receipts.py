@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final
@@ -60,13 +61,16 @@ class Receipts:
         self._known.update(batch)
 
     def _read(self) -> dict[str, Mapping[str, Any]]:
-        """All records, newest last; a line that a kill tore is cut off."""
+        """All records, newest last; one that a kill or a full disk tore is none."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._path.open("a+b") as file:
             file.seek(0)
             text = file.read()
-            whole = text[: text.rfind(b"\n") + 1]
-            file.truncate(len(whole))
+            file.truncate(text.rfind(b"\n") + 1)
         sync_folder(self._folder)
-        records = map(orjson.loads, whole.splitlines())
-        return {record.pop("name"): record for record in records}
+        records: dict[str, Mapping[str, Any]] = {}
+        for line in text.splitlines():
+            with suppress(orjson.JSONDecodeError):
+                record = orjson.loads(line)
+                records[record.pop("name")] = record
+        return records

@@ -6,7 +6,6 @@ The server's own OperationOutcomes are counted by severity and code; their words
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,8 @@ from exports.delivery import file_chunks
 from exports.errors import FhirloomError
 from exports.identities import repeated as in_several
 from exports.ndjson import read_lines, unpack
+from exports.outcomes import ISSUE_CODES
+from exports.outcomes import SEVERITIES as FHIR_SEVERITIES
 
 if TYPE_CHECKING:
     from exports.download import Downloaded
@@ -36,6 +37,7 @@ Kind = Literal[
     "repeated",  # rows whose id is in another file of the export too
     "missing-type",  # a type that was asked for, and of which there is no file
     "extra-type",  # rows of a type that was not asked for
+    "cut-line",  # a file that ends in the middle of a line
     "bad-line",  # lines that are no resource
     "size",  # another number of bytes than the server said
     "outcome",  # what the server says went wrong, by severity and code
@@ -53,11 +55,10 @@ SEVERITIES: Final[Mapping[str, Severity]] = {
     "fail": "failure",
     "failure": "failure",
 }
-FAILING: Final[frozenset[Kind]] = frozenset({"missing-rows"})
+FAILING: Final[frozenset[Kind]] = frozenset({"missing-rows", "cut-line"})
 """By default what means lost rows fails; whatever else is found is told."""
 TOLD: Final[frozenset[Kind]] = frozenset({"uncounted"})
 GRAVE: Final = frozenset({"fatal", "error"})
-_CODE: Final = re.compile(r"[a-z][a-z-]{1,39}")
 
 
 @dataclass(frozen=True)
@@ -108,9 +109,13 @@ class Policy:
         return cls(frozenset(fail), frozenset(info))
 
     def severity(self, kind: Kind, of: str = "") -> Severity:
-        """How grave a finding is; what the server tells without calling it an error is not."""
-        if kind == "outcome" and of.partition("/")[0] not in GRAVE:
-            return "info"
+        """How grave a finding is; what the server tells without calling it an error is not.
+
+        Unless it tells that it passed over something: then more came than was asked for.
+        """
+        grave, _, code = of.partition("/")
+        if kind == "outcome" and grave not in GRAVE:
+            return "warning" if code == "not-supported" else "info"
         return "failure" if kind in self.fail else "info" if kind in self.info else "warning"
 
     def finding(
@@ -138,13 +143,17 @@ def reconcile(
     """
     landed = [file for file in files if file.remote.kind == "files"]
     findings = [found for file in landed for found in _of_file(file, manifest, policy)]
+    findings += [
+        policy.finding("cut-line", 1, expected=0, of=file.remote.type, file=file.path.name)
+        for file in files
+        if file.delivered.judged.cut
+    ]
     findings += _of_types(request, landed, policy)
     findings += _of_repeated(repeated or {}, policy)
     outcomes = [file for file in files if file.remote.kind == "errors"]
     findings += [found for file in outcomes for found in _of_outcomes(file, policy)]
-    deleted = [file.path for file in files if file.remote.kind == "deleted"]
-    unread = sum(entry is None for entry in read_deletions(deleted))
-    return findings + ([policy.finding("deletion", unread)] if unread else [])
+    deletions = [file for file in files if file.remote.kind == "deleted"]
+    return findings + [found for file in deletions for found in _of_deletions(file, policy)]
 
 
 def told_by_lines(arrivals: Iterable[Arrival], policy: Policy) -> Iterator[Finding]:
@@ -152,7 +161,7 @@ def told_by_lines(arrivals: Iterable[Arrival], policy: Policy) -> Iterator[Findi
     identities = []
     for arrival in arrivals:
         judged = arrival.delivered.judged
-        if judged.rows and judged.bad:
+        if judged.bad and (judged.rows or arrival.declared_type):
             bad = sum(judged.bad.values())
             yield policy.finding("bad-line", bad, expected=0, file=arrival.name)
         for kind, rows in judged.rows.items():
@@ -211,6 +220,17 @@ def _of_file(file: Downloaded, manifest: ExportManifest, policy: Policy) -> Iter
                 yield policy.finding("wrong-type", rows, expected=0, of=kind_of_rows, file=name)
 
 
+def _of_deletions(file: Downloaded, policy: Policy) -> Iterator[Finding]:
+    entries = [entry is None for entry in read_deletions([file.path])]
+    lines, expected, name = file.delivered.judged.lines, file.remote.count, file.path.name
+    # Some count the Bundles, which are lines, and some what these delete.
+    if expected is not None and expected not in (lines, len(entries)):
+        kind: Kind = "missing-rows" if lines < expected else "extra-rows"
+        yield policy.finding(kind, lines, expected=expected, of="Bundle", file=name)
+    if unread := sum(entries):
+        yield policy.finding("deletion", unread, file=name)
+
+
 def _of_types(
     request: ExportRequest, landed: Sequence[Downloaded], policy: Policy
 ) -> Iterator[Finding]:
@@ -249,7 +269,7 @@ def _of_severities(
 ) -> Iterator[Finding]:
     for severity, expected in remote.severities:
         if found.get(severity, 0) != expected:
-            told = severity if _CODE.fullmatch(severity) else "other"
+            told = severity if severity in FHIR_SEVERITIES else "other"
             count = found.get(severity, 0)
             yield policy.finding("outcome-count", count, expected=expected, of=told, file=name)
 
@@ -257,14 +277,15 @@ def _of_severities(
 def count_outcomes(file: Path) -> tuple[dict[tuple[str, str], int], dict[str, int]]:
     """Issues by (severity, code) in a file of OperationOutcomes, and outcomes by severity.
 
-    Source: FHIR R4, OperationOutcome. Codes that have not the form of one are told as `other`.
+    Source: FHIR R4, OperationOutcome. Whatever is in no list of the standard is told as `other`.
     """
     issues: Counter[tuple[str, str]] = Counter()
     outcomes: Counter[str] = Counter()
     for _, _, line in read_lines(unpack(file_chunks(file))):
         severities: set[str] = set()
         for issue in _issues(line):
-            severity, code = _code(issue.get("severity")), _code(issue.get("code"))
+            severity = _listed(issue.get("severity"), FHIR_SEVERITIES)
+            code = _listed(issue.get("code"), ISSUE_CODES)
             issues[severity, code] += 1
             severities.add(severity)
         outcomes.update(severities)
@@ -282,5 +303,5 @@ def _issues(line: bytes) -> Collection[Mapping[str, Any]]:
     )
 
 
-def _code(value: Any) -> str:
-    return value if isinstance(value, str) and _CODE.fullmatch(value) else "other"
+def _listed(value: Any, known: frozenset[str]) -> str:
+    return value if isinstance(value, str) and value in known else "other"

@@ -54,7 +54,7 @@ class RunningJob:
         self._options = options
         self._export_id = export_id
         floor, ceiling = profile.poll_seconds
-        self._pace = PollPace(floor, ceiling, first_wait, options.outage)
+        self._pace = PollPace(floor, ceiling, first_wait, options.outage, profile.fixed_retry_after)
         self._progress = progress
         self._log = log
         self.job: ExportJob | None = None

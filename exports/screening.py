@@ -16,10 +16,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
+from urllib.parse import unquote_to_bytes
 
 import orjson
 
 from exports.errors import FhirloomError
+from exports.ndjson import LONGEST_LINE
 from exports.sealed import hash_json
 
 Exclusion = Literal["test-patient", "opted-out", "label"]
@@ -27,6 +29,15 @@ Exclusion = Literal["test-patient", "opted-out", "label"]
 ACT_REASON: Final = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
 ACT_CODE: Final = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
 CONFIDENTIALITY: Final = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
+OTHER_NAMES: Final[Mapping[str, str]] = {
+    "http://hl7.org/fhir/v3/ActReason": ACT_REASON,
+    "http://hl7.org/fhir/v3/ActCode": ACT_CODE,
+    "http://hl7.org/fhir/v3/Confidentiality": CONFIDENTIALITY,
+    "urn:oid:2.16.840.1.113883.5.8": ACT_REASON,
+    "urn:oid:2.16.840.1.113883.5.4": ACT_CODE,
+    "urn:oid:2.16.840.1.113883.5.25": CONFIDENTIALITY,
+}
+"""What servers call these code systems too: by the name that STU3 gave them, or by OID."""
 TEST: Final = "HTEST"
 PRESETS: Final[Mapping[str, tuple[str, ...]]] = {
     # Substance use disorder records, 42 CFR Part 2.
@@ -66,12 +77,13 @@ class Screen:
         patients_file: Path | None = None,
         labels: Sequence[str] = (),
     ) -> Screen:
-        """A screen as an operator words it: `labels` may name presets (`part2`, ...).
+        """A screen as an operator words it: `labels` may name presets (`part2`, ...), in any case.
 
         `patients_file` has one logical id or `system|identifier value` a line; a line that begins
         with # is a comment. Raises `FhirloomError` (bad-input) for a file that can't be read.
         """
-        chosen = (PRESETS.get(label.strip(), (label.strip(),)) for label in labels if label.strip())
+        named = (label.strip() for label in labels if label.strip())
+        chosen = (PRESETS.get(label.lower(), (label,)) for label in named)
         opted_out = frozenset() if patients_file is None else _read_list(patients_file)
         return cls(test_patients, opted_out, frozenset(code for codes in chosen for code in codes))
 
@@ -117,11 +129,7 @@ class Screen:
         marks = [*security, *_codings(resource, "tag")]
         if self.test_patients and any(_is_test(mark) for mark in marks):
             return "test-patient"
-        labelled = any(
-            coding.get("code") in self.labels
-            or f"{coding.get('system', '')}|{coding.get('code')}" in self.labels
-            for coding in security
-        )
+        labelled = any(not self.labels.isdisjoint(_labels(coding)) for coding in security)
         return "label" if labelled else None
 
     def _why(self, patient: Mapping[str, Any]) -> Exclusion | None:
@@ -156,8 +164,18 @@ def may_be_marked(text: bytes) -> bool:
 
 
 def may_mention(line: bytes, patients: frozenset[bytes]) -> bool:
-    """Whether a bad line has the id of one of `patients` in it, in whatever place."""
-    return not patients.isdisjoint(_TOKEN.findall(line))
+    """Whether a bad line may have the id of one of `patients` in it, in whatever place.
+
+    One that was cut because it is too long, or that isn't in UTF-8, may have anybody's.
+    """
+    if len(line) > LONGEST_LINE or b"\0" in line:
+        return True
+    tokens = set(_TOKEN.findall(unquote_to_bytes(line) if b"%" in line else line))
+    # In a sentence, an id may have a full stop or a dash after it.
+    plain = {
+        part.strip(b"-_~") for token in tokens for part in (token.strip(b"."), *token.split(b"."))
+    }
+    return not patients.isdisjoint(tokens | plain)
 
 
 def _closed(excluded: dict[str, Exclusion], links: Mapping[str, set[str]]) -> dict[str, Exclusion]:
@@ -181,7 +199,19 @@ def _linked(patient: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _is_test(coding: Mapping[str, Any]) -> bool:
-    return coding.get("code") == TEST and coding.get("system", ACT_REASON) == ACT_REASON
+    return coding.get("code") == TEST and _system(coding) in ("", ACT_REASON)
+
+
+def _labels(coding: Mapping[str, Any]) -> set[str]:
+    """A label in every way in which an operator may have named it."""
+    code = str(coding.get("code"))
+    return {code, f"{coding.get('system', '')}|{code}", f"{_system(coding)}|{code}"}
+
+
+def _system(coding: Mapping[str, Any]) -> str:
+    """A coding's system by the name that R4 gives it, "" where it has none."""
+    written = str(coding.get("system", ""))
+    return OTHER_NAMES.get(written, written)
 
 
 def _codings(resource: Mapping[str, Any], member: str) -> list[Mapping[str, Any]]:

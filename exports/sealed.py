@@ -114,6 +114,7 @@ class Draft:
 def sealing(root: Path, stage: Stage, *, mode: int = 0o755) -> Iterator[Draft]:
     """Build `root/<key>` aside, and rename it into place when the block ends without an error.
 
+    Files get the folder's `mode` without what makes them programs (0700 gives 0600).
     A folder that was left half-built by a killed process is removed first.
     """
     root.mkdir(mode=mode, parents=True, exist_ok=True)
@@ -142,6 +143,8 @@ def sealing(root: Path, stage: Stage, *, mode: int = 0o755) -> Iterator[Draft]:
         "spec": stage.spec,
     }
     (building / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
+    for path in building.rglob("*"):
+        path.chmod(mode if path.is_dir() else mode & 0o666)
     _sync(building)
     if target.exists():
         shutil.rmtree(target)

@@ -9,6 +9,7 @@ what is on the disk. Beside it lie `<digest16>/<step>/`, a folder for what the s
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -136,7 +137,8 @@ class Series:
                 where="phi/landing",
                 fix="Export from the server itself.",
             )
-        place = zone.sealed.path.relative_to(self._phi.resolve()).as_posix()
+        # Folders of `phi` may lie elsewhere, by a link.
+        place = os.path.relpath(zone.sealed.path, self._phi.resolve())
         return Part(
             place, zone.sealed.digest, time.isoformat(), since, whole, zone.deleted_reported, left
         )

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 import httpx
 
 from exports.access import Access
-from exports.errors import FhirloomError
 from exports.keys import read_keys
 from exports.login import BasicLogin, BearerFile, Login
 from exports.network import open_http
@@ -96,7 +95,7 @@ class Session:
                 if login.authorization() != used:
                     response = attempt()
             if response.status_code == 401 and 401 not in answers:
-                raise self._unauthorized(response, what, with_token)
+                raise refusal(response, what, self.remedy(response, with_token=with_token))
             yield response
         finally:
             response.close()
@@ -132,16 +131,18 @@ class Session:
                 raise unreachable(failure, what) from None
             return response
 
-    def _unauthorized(self, response: httpx.Response, what: str, with_token: bool) -> FhirloomError:
+    def remedy(self, response: httpx.Response, *, with_token: bool = True) -> str:
+        """What to do about a 401, by who asked and where."""
         if self._login is None:
-            fix = "Give a client id and key, a user, or a bearer file."
-        elif not with_token:
-            fix = "The server said that no token is needed; tell its operator."
-        elif "Authorization" not in response.request.headers:
-            fix = "Another origin asks for the token: name it with --file-origin if it may see it."
-        else:
-            fix = "Check that the client, or user, may read this on that server."
-        return refusal(response, what, fix)
+            return "Give a client id and key, a user, or a bearer file."
+        if not with_token:
+            return "The server said that no token is needed; tell its operator."
+        if "Authorization" not in response.request.headers:
+            return (
+                "Another origin asks for the token, maybe the server's own by another name: give"
+                " the server's URL by that name, or name it with --file-origin if it may see it."
+            )
+        return "Check that the client, or user, may read this on that server."
 
 
 @contextmanager

@@ -39,8 +39,13 @@ CLIENT_ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-
 REFUSED: Final = frozenset({400, 401, 403})
 WHERE: Final = "the token request"
 DISCOVERY: Final = "the SMART configuration"
+UNPROVEN: Final = frozenset({"invalid_client", "invalid_grant"})
+"""With either of these servers say that they don't take the assertion."""
+REGISTER: Final = "Register the key's public JWKS for this client id, and check the clock."
 FIXES: Final = {
-    "invalid_client": "Register the key's public JWKS for this client id, and check the clock.",
+    "invalid_client": REGISTER,
+    "invalid_grant": REGISTER,
+    "invalid_request": "Check the client id: it is to be the one that the server registered.",
     "unauthorized_client": "Have the server's operator activate this client for backend services.",
     "invalid_scope": "Name scopes that the client is registered for with --scope.",
 }
@@ -160,7 +165,7 @@ class BackendServices:
             code, skew = oauth_error(response), clock_skew(response)
             if code == "invalid_scope" and len(self._requests) > 1:
                 del self._requests[0]
-            elif code == "invalid_client" and not corrected and _differs(skew, self._skew):
+            elif code in UNPROVEN and not corrected and _differs(skew, self._skew):
                 self._skew, corrected = skew, True
             else:
                 raise refusal(response, WHERE, FIXES.get(code, ""))

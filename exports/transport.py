@@ -213,7 +213,7 @@ def _proxy_refusal(status: str, what: str) -> FhirloomError:
         "server",
         f"The proxy refuses{f' ({status})' if status else ''}",
         where=what,
-        fix="Check --proxy; where it asks for a login, write http://user:password@host:port.",
+        fix="Check --proxy; where it asks for a login, name a file that holds the whole URL.",
     )
 
 

@@ -21,7 +21,7 @@ from exports.delivery import file_chunks
 from exports.ndjson import BLANKS, Line, read_lines, unpack
 
 INSTANT: Final = re.compile(
-    r"(\d{4}-\d\d-\d\d)(?:T(\d\d:\d\d)(?::(\d\d)(?:\.(\d+))?)?(Z|[+-]\d\d:\d\d)?)?"
+    r"(\d{4}-\d\d-\d\d)(?:T(\d\d:\d\d)(?::(\d\d)(?:\.(\d+))?)?(Z|[+-]\d\d:?\d\d)?)?"
 )
 
 
@@ -60,7 +60,8 @@ def instant(written: str) -> str:
     """A FHIR instant in UTC, written so that text compares as time does; "" if it is none.
 
     A fraction keeps all its digits but trailing zeros; a time without zone is taken as UTC, a date
-    as its midnight (FHIR R4, "instant").
+    as its midnight (FHIR R4, "instant"). A zone without its colon, as some servers write it, is
+    one all the same.
     """
     parts = INSTANT.fullmatch(written)
     if parts is None:

@@ -111,7 +111,9 @@ def with_full_paths(chosen: dict[str, Any]) -> dict[str, Any]:
         name for name in ("task", "features") if str(chosen.get(name, "")).endswith("yaml")
     }
     return {
-        name: str(Path(value).absolute()) if name in paths else value
+        name: str(Path(value).absolute())
+        if name in paths or (name == "proxy" and "://" not in value)
+        else value
         for name, value in chosen.items()
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -25,7 +25,8 @@ class ServerSettings:
     `since` is an ISO instant with zone or `auto`; `minimum` asks for no more than the task and the
     features in use need, `types` added; `allow_wider` takes more from a server that rejects a
     narrowing parameter, and narrows here; `method` is Bulk Data or FHIR search; `full_every` (days)
-    is how often a server that reports no deletions is exported whole; the rest is as in
+    is how often a server that reports no deletions is exported whole; `proxy` is a URL, or the name
+    of a file that holds it where there is a password in it; the rest is as in
     `exports.request.ExportRequest` and `exports.access.Access`.
     """
 
@@ -56,7 +57,7 @@ class ServerSettings:
     user: str = ""
     password_file: str = ""
     bearer_file: str = ""
-    proxy: str = ""
+    proxy: str = field(default="", repr=False)
     ca: str = ""
     certificate: str = ""
     certificate_key: str = ""
@@ -76,7 +77,7 @@ class ServerSettings:
             user=self.user,
             password_file=_path(self.password_file),
             bearer_file=_path(self.bearer_file),
-            proxy=self.proxy,
+            proxy=_proxy(self.proxy),
             ca=_path(self.ca),
             certificate=_path(self.certificate),
             certificate_key=_path(self.certificate_key),
@@ -127,6 +128,22 @@ def instant(written: str, option: str) -> datetime | None:
             fix="Write it like 2026-01-31T02:00:00+00:00.",
         )
     return read
+
+
+def _proxy(given: str) -> str:
+    """The proxy's URL. Raises `FhirloomError` (bad-input) for a password that everybody can see."""
+    if given and "://" not in given:
+        from exports.login import read_secret
+
+        return read_secret(Path(given), "--proxy").strip()
+    if "@" in given:
+        raise FhirloomError(
+            "bad-input",
+            "A password on the command line is seen by all who use this machine",
+            where="--proxy",
+            fix="Write the proxy's URL into a file, and name that.",
+        )
+    return given
 
 
 def _path(name: str) -> Path | None:

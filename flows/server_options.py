@@ -80,7 +80,12 @@ AS_WHOM: Final = (
     click.option("--bearer-file", metavar="FILE", help="Holds a token; read for each request."),
 )
 BY_WHICH_WAY: Final = (
-    click.option("--proxy", metavar="URL", help="An HTTP proxy.  [as the environment says]"),
+    click.option(
+        "--proxy",
+        metavar="URL|FILE",
+        help="An HTTP proxy; a file that holds its URL, where that has a password."
+        "  [as the environment says]",
+    ),
     click.option("--ca", metavar="FILE", help="Certificates to trust (PEM).  [the system's]"),
     click.option("--certificate", metavar="FILE", help="Client certificate (PEM), mutual TLS."),
     click.option("--certificate-key", metavar="FILE", help="Its key, where kept apart."),

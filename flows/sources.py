@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from exports.errors import FhirloomError
 from exports.progress import Progress
 from flows.server import AUTO, ServerSettings
 from flows.settings import Settings
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from exports.options import ExportOptions
     from exports.request import ExportRequest
     from exports.screening import Screen
+
+IDENTIFIER: Final = "Patient.identifier"
 
 
 def land(settings: Settings, work: Work, progress: Progress) -> LandingZone:
@@ -34,14 +37,16 @@ def request_of(settings: Settings, asked: ServerSettings) -> ExportRequest:
     of its own a user names without it. Raises `FhirloomError` (bad-input).
     """
     request = asked.request
+    told_apart = (IDENTIFIER,) if settings.leave_out else ()
     if not asked.minimum:
-        return request
+        of_patients = {element.rpartition(".")[0] for element in request.elements} & {"", "Patient"}
+        missing = of_patients and IDENTIFIER not in request.elements
+        return replace(request, elements=(*request.elements, *told_apart)) if missing else request
     from deid.rules import load_rules
     from features.necessary import necessary
     from flows import study
 
     needed = necessary(study.task(settings), study.features(settings), load_rules())
-    told_apart = ("Patient.identifier",) if settings.leave_out else ()
     widened = needed.widened(types=request.types, elements=(*request.elements, *told_apart))
     filters = {
         "type_filters": tuple(sorted({*widened.type_filters, *request.type_filters})),
@@ -64,10 +69,28 @@ def options_of(settings: Settings, asked: ServerSettings) -> ExportOptions:
     )
 
 
+def check_recognisable(request: ExportRequest, screen: Screen) -> None:
+    """Refuse a request by which those who opted out would not be known by their identifiers.
+
+    These stand in a Patient, so every one has to come. Raises `FhirloomError` (bad-input).
+    """
+    typed = not request.types or "Patient" in request.types
+    filtered = any(search.startswith("Patient?") for search in request.type_filters)
+    bounded = request.since is not None or request.until is not None
+    if any("|" in listed for listed in screen.opted_out) and (filtered or bounded or not typed):
+        raise FhirloomError(
+            "bad-input",
+            "Patients to leave out can't be known by identifier: their own records need not come",
+            where="--leave-out",
+            fix="List logical ids; or ask for Patient too, without a filter or bounds of time.",
+        )
+
+
 def _from_server(
     settings: Settings, asked: ServerSettings, work: Work, progress: Progress
 ) -> LandingZone:
     request, options = request_of(settings, asked), options_of(settings, asked)
+    check_recognisable(request, options.screen)
     if asked.method == "search":
         from exports.search.source import search
 

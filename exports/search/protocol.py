@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from exports.errors import Code, FhirloomError
 from exports.login import Login
+from exports.outcomes import ISSUE_CODES
 
 NOT_OFFERED: Final = frozenset({403, 404, 405, 501})
 NOT_UNDERSTOOD: Final = frozenset({400, 414, 422})
@@ -74,11 +75,18 @@ class Refused(Exception):  # noqa: N818 - an answer, told where the question is 
         """The HTTP status, or 0 where there was no answer to have one."""
         return int(self.trouble.get("status", 0))
 
+    @property
+    def disowns(self) -> bool:
+        """Whether the server says that it has no such search, rather than that it failed."""
+        unknown = self.status in NOT_UNDERSTOOD and self.trouble.get("code") == "not-supported"
+        return unknown or self.status in NOT_OFFERED
+
     def told(self, resource_type: str) -> FhirloomError:
         """The error to end with."""
         what, fix = _WORDS.get(self.trouble["kind"], _WORDS["defect"])
         if self.trouble["kind"] == "status":
             code = self.trouble.get("code", "")
+            code = code if code in ISSUE_CODES else ""
             what = f"The server answered {self.status}" + (f" ({code})" if code else "")
         if self.status in NOT_UNDERSTOOD:
             fix = (

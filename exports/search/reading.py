@@ -103,7 +103,8 @@ class TypeReader:
                 try:
                     part = self._kept_batch(search, number, batch)
                 except Refused as refusal:
-                    offered = number > 0 or refusal.status not in NOT_OFFERED
+                    narrowed = search.variants != ((),) and refusal.status not in NOT_OFFERED
+                    offered = number > 0 or narrowed or not refusal.disowns
                     if offered or search.required:
                         raise refusal.told(search.type) from None
                     return False

@@ -108,6 +108,22 @@ def test_chains_end_at_the_last_and_strangers_survive_nobody(
     assert [row["patient_id"] for row in walk(tmp_path, "links")] == ["p2", "p3"]
 
 
+def test_records_of_one_who_was_not_delivered_are_one_person(
+    run: Deidentify, tmp_path: Path
+) -> None:
+    third = encounter("e3", "2020-06-01T10:00:00", "2020-06-02T10:00:00", who="p3")
+    pair = [replaced("p2", "p1"), replaced("p3", "p2")]
+    done = run([*pair, SECOND, third])
+    assert len(rows(done, "patient")) == 1
+    assert len(set(surrogates(tmp_path).values())) == 1
+    before = by_encounter(done, tmp_path)
+    # Whoever survives takes the released timeline over.
+    arrived = run([patient("p1"), *pair, FIRST, SECOND, third], name="arrived")
+    after = by_encounter(arrived, tmp_path)
+    assert {key: after[key] for key in before} == before
+    assert len(rows(arrived, "patient")) == 1
+
+
 def test_a_merge_after_the_release_moves_nothing_of_the_survivor_and_can_be_undone(
     run: Deidentify, tmp_path: Path
 ) -> None:

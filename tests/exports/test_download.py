@@ -365,9 +365,78 @@ def test_a_count_that_stays_wrong_is_a_disagreement_and_no_damage(
     assert len(store.seen) == 3
 
     store.put("/b", *(sent(rows(number)) for number in (5, 6, 7, 8)))
-    with pytest.raises(FhirloomError, match="another number of rows") as raised:
+    with pytest.raises(FhirloomError, match="each time with other lines") as raised:
         fetch(store.manifest("/b", count=100), folder)
     assert raised.value.code == "incomplete"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [PLAIN[:-9], b"", b'{"resourceType":"Patient"}\n' * 3],
+    ids=["cut within a line", "empty", "bad lines alone"],
+)
+def test_what_looks_wrong_is_fetched_again_though_nobody_counts(
+    store: Store, folder: Path, wrong: bytes
+) -> None:
+    store.put("/a", _ended_by_the_connection(wrong), sent(PLAIN))
+    (found,) = fetch(store.manifest("/a"), folder)
+    assert found.path.read_bytes() == PLAIN
+
+    store.put("/b", _ended_by_the_connection(wrong))
+    (found,) = fetch(store.manifest("/b"), folder)
+    assert found.path.read_bytes() == wrong
+    assert len(store.asked("/b")) == 3
+
+
+def _ended_by_the_connection(body: bytes) -> Answer:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(body)
+        handler.close_connection = True
+
+    return answer
+
+
+def test_fewer_bytes_than_announced_are_fetched_again_where_no_rows_are_counted(
+    store: Store, folder: Path
+) -> None:
+    store.put("/a", sent(rows(5)), sent(rows(9)))
+    (found,) = fetch(store.manifest("/a", size=len(rows(9))), folder)
+    assert found.delivered.judged.rows == {"Patient": 9}
+    store.put("/b", with_headers(PACKED, ZIPPED))
+    fetch(store.manifest("/b", size=len(PACKED)), folder)
+    assert len(store.asked("/b")) == 1
+
+
+def test_a_file_that_is_not_made_yet_is_no_empty_file(store: Store, folder: Path) -> None:
+    store.put("/a", sent(b"", 202), sent(rows(5)))
+    (found,) = fetch(store.manifest("/a"), folder)
+    assert found.delivered.judged.rows == {"Patient": 5}
+
+
+def test_gzip_of_nothing_is_damage_unless_nothing_was_announced(store: Store, folder: Path) -> None:
+    store.put("/a", with_headers(b"", ZIPPED), with_headers(PACKED, ZIPPED))
+    (found,) = fetch(store.manifest("/a"), folder)
+    assert found.delivered.judged.rows == {"Patient": 60_000}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b'{"error":"try later"}',
+        b'{"resourceType":"OperationOutcome","id":"1","issue":[{"code":"exception"}]}',
+    ],
+)
+def test_an_error_that_comes_as_a_success_is_no_file(
+    store: Store, folder: Path, said: bytes
+) -> None:
+    store.put("/a", sent(said), sent(PLAIN))
+    (found,) = fetch(store.manifest("/a"), folder)
+    assert found.path.read_bytes() == PLAIN
+    store.put("/b", sent(said))
+    with pytest.raises(FhirloomError, match="something else"):
+        fetch(store.manifest("/b"), folder)
 
 
 def test_files_without_rows_are_files(store: Store, folder: Path) -> None:
@@ -442,6 +511,44 @@ def test_expired_urls_are_renewed_once_for_all(store: Store, folder: Path, statu
     store.seen.clear()
     assert len(fetch(store.manifest(*new), folder)) == 4
     assert store.seen == []
+
+
+@pytest.mark.parametrize("renewed", [False, True])
+def test_files_that_their_query_alone_tells_apart(
+    store: Store, folder: Path, renewed: bool
+) -> None:
+    old = [f"/dl?file={number}&signature=old" for number in range(4)]
+    new = [path.replace("old", "new") for path in old]
+    for number, (before, after) in enumerate(zip(old, new, strict=True)):
+        content = sent(rows(5, start=5 * number))
+        store.put(before, sent(b"", 403) if renewed else content)
+        store.put(after, content)
+    found = fetch(store.manifest(*old), folder, renew=lambda: store.manifest(*new))
+    assert repeated(file.identities for file in found) == {}
+
+    # The same names, in another order: what was kept under one is not taken for another's.
+    turned = store.manifest(*reversed(new))
+    found = fetch(turned, folder)
+    assert repeated(file.identities for file in found) == {}
+    assert found[0].path.read_bytes() == rows(5, start=15)
+
+
+def test_a_place_in_another_order_tells_nothing(store: Store, folder: Path) -> None:
+    for path in ("/old-a", "/old-b"):
+        store.put(path, sent(b"", 410))
+    store.put("/new-a", sent(rows(5)))
+    store.put("/new-b", sent(rows(7, start=5)))
+    before, after = store.manifest("/old-a", "/old-b"), store.manifest("/new-b", "/new-a")
+    counted = [
+        replace(manifest, files=tuple(map(_counted, manifest.files, counts)))
+        for manifest, counts in ((before, (5, 7)), (after, (7, 5)))
+    ]
+    with pytest.raises(FhirloomError, match="410"):
+        fetch(counted[0], folder, renew=lambda: counted[1])
+
+
+def _counted(file: RemoteFile, count: int) -> RemoteFile:
+    return replace(file, count=count)
 
 
 def test_a_file_that_stays_refused_is_told(store: Store, folder: Path) -> None:
@@ -523,6 +630,26 @@ def test_another_export_s_files_are_not_taken_for_these(store: Store, folder: Pa
     fetch(store.manifest("/a"), folder)
     (found,) = fetch(store.manifest("/b"), folder)
     assert found.delivered.judged.rows == {"Patient": 6}
+
+
+def test_another_snapshot_s_files_are_not_taken_for_these(store: Store, folder: Path) -> None:
+    store.put("/a", sent(rows(5)), sent(rows(6)))
+    manifest = store.manifest("/a")
+    fetch(manifest, folder)
+    later = replace(manifest, transaction_time=datetime(2026, 1, 2, tzinfo=UTC))
+    (found,) = fetch(later, folder)
+    assert found.delivered.judged.rows == {"Patient": 6}
+
+
+def test_a_record_that_a_full_disk_tore_is_none(store: Store, folder: Path) -> None:
+    store.put("/a", sent(rows(5)))
+    manifest = store.manifest("/a")
+    fetch(manifest, folder)
+    journal = folder / "receipts.ndjson"
+    journal.write_bytes(b'{"name":"files/Pat' + journal.read_bytes() * 2)
+    found = fetch(manifest, folder)
+    assert len(store.seen) == 1
+    assert found[0].delivered.judged.rows == {"Patient": 5}
 
 
 def test_the_log_tells_each_step_and_no_signature(store: Store, folder: Path) -> None:

@@ -69,6 +69,10 @@ def test_threads_do_not_tear_each_others_lines(tmp_path: Path) -> None:
         {"body": "refused: Bearer SECRET.SECRET, see https://x/y?token=SECRET."},
         {"body": {"access_token": "SECRET", "issue": [{"Authorization": "SECRET"}]}},
         {"requestParameters": {"patient": ["SECRET"], "_type": "Patient"}},
+        {"responseHeaders": {"content-location": "/jobs/1?sig=SECRET"}},
+        {"body": '{"url":"jobs/1?X-Signature=SECRET", "access_token" : "SECRET"}'},
+        {"body": "expired: eyJhbGciOiJFUzM4NCJ9.SECRET.SECRET"},
+        {"body": "grant_type=x&client_assertion=SECRET&scope=y"},
     ],
 )
 def test_no_secret_is_written(tmp_path: Path, detail: dict[str, Any]) -> None:

@@ -236,6 +236,23 @@ def test_members_who_join_are_fetched_whole_and_those_who_leave_are_gone(
     assert alone == {"Patient/c", "Patient/d", "Patient/a,Patient/b"}
 
 
+def test_a_member_who_joins_is_not_missed_where_the_server_gives_nothing_of_him(
+    ehr: VersionedEhr, phi: Path, hospital: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = ehr.open(hospital, level="group", group_id="g")
+    go_on(request, phi)
+    hospital.tick()
+    hospital.groups["g"] = {"b", "c"}
+    export = hospital.export
+
+    def without_the_named(level: str, group: str, asked: dict[str, str]) -> Any:
+        given = export(level, group, asked)
+        return {**given, "rows": {}} if "patient" in asked else given
+
+    monkeypatch.setattr(hospital, "export", without_the_named)
+    assert rows_of(go_on(request, phi)) == whole(hospital, request)
+
+
 def test_members_are_known_without_the_type_patient_too(
     ehr: VersionedEhr, phi: Path, hospital: Hospital
 ) -> None:
@@ -374,6 +391,20 @@ def test_what_was_delivered_is_kept_and_of_the_merged_zones_the_last_two(
     delivered = [part.zone for step in Series(phi, request).steps() for part in step.parts]
     assert all((phi / zone).is_dir() for zone in delivered)
     assert [zone.sealed.path.is_dir() for zone in zones] == [True, False, True, True]
+
+
+def test_the_landing_zones_may_lie_on_another_volume(
+    ehr: VersionedEhr, phi: Path, hospital: Hospital, tmp_path: Path
+) -> None:
+    (tmp_path / "large").mkdir()
+    phi.mkdir()
+    (phi / "landing").symlink_to(tmp_path / "large")
+    request = ehr.open(hospital)
+    go_on(request, phi)
+    hospital.tick()
+    record(hospital, "a", "2")
+    assert rows_of(go_on(request, phi)) == whole(hospital, request)
+    assert len(hospital.asked) == 2
 
 
 def test_bounds_of_time_are_not_for_it(ehr: VersionedEhr, phi: Path, hospital: Hospital) -> None:

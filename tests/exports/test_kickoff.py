@@ -326,7 +326,9 @@ def test_a_level_that_the_server_does_not_tell_of_is_in_the_advice(server: Scrip
     server.answer = lambda asked: outcome(404, "not-found")
     with pytest.raises(FhirloomError) as raised:
         start(server, request_of(server), capability=Capability(levels=frozenset({"group"})))
-    assert raised.value.fix == "The server says that it exports by group only."
+    assert raised.value.fix == (
+        "The server says that it exports by group only: ask with --group ID."
+    )
 
 
 def test_a_search_that_the_server_does_not_tell_of_is_in_the_advice(server: Script) -> None:

@@ -357,6 +357,24 @@ def test_of_a_zone_that_comes_twice_the_last_place_counts(phi: Path, deliver: De
     assert [orjson.loads(line).get("stands") for _, _, line in found] == [True]
 
 
+def test_what_has_several_subjects_goes_with_the_first(phi: Path, deliver: Deliveries) -> None:
+    subjects = [{"reference": "Organization/x"}, {"reference": "Patient/a"}]
+    account = {"resourceType": "Account", "id": "1", "subject": subjects}
+    part = Delivery(deliver([account, patient("b")]), left=frozenset({"a"}))
+    assert [name for _, name, _ in rows_of(merge(phi, [part]))] == ["b"]
+
+
+def test_who_left_by_a_zone_that_comes_again_has_left(phi: Path, deliver: Deliveries) -> None:
+    """As where the server's clock stands still: two steps deliver the very same zone."""
+    first, nothing = deliver([patient("a"), patient("b")]), deliver([])
+    parts = [
+        Delivery(first, whole=None),
+        Delivery(nothing, left=frozenset({"a"})),
+        Delivery(nothing),
+    ]
+    assert [name for _, name, _ in rows_of(merge(phi, parts))] == ["b"]
+
+
 def test_zones_that_hold_nothing_merge_into_nothing(phi: Path, deliver: Deliveries) -> None:
     assert merged(phi, deliver([])).rows() == {}
     gone = merged(phi, deliver([patient("a")]), deliver(deleted=["Patient/a"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,9 @@ def test_types_patients_and_times() -> None:
     ] == [(parameter, True) for parameter, those in refused.items() for _ in those]
     undated = {name: value for name, value in FULL.items() if name != "meta"}
     assert Narrowing(since=march + second).of(undated) == undated
+    by_urn = {**FULL, "subject": {"reference": "urn:uuid:p-2"}}
+    assert Narrowing(patients=("p-9",)).of(by_urn) is None
+    assert Narrowing(patients=("p-2",)).of(by_urn) == by_urn
     supporting = {"resourceType": "Location", "id": "l"}
     assert Narrowing(patients=("p-9",)).of(supporting) == supporting
     person = {"resourceType": "Patient", "id": "p-1"}
@@ -200,7 +204,7 @@ def test_elements_keep_what_was_asked_for_and_what_must_be() -> None:
     assert narrowing.line_of(orjson.dumps(condition)) == orjson.dumps(condition)
 
 
-def test_only_dropped_parameters_are_applied() -> None:
+def test_dropped_parameters_are_applied_and_elements_in_any_case() -> None:
     request = ExportRequest(
         server="https://ehr.example.org/fhir",
         level="patient",
@@ -210,9 +214,12 @@ def test_only_dropped_parameters_are_applied() -> None:
         patients=("p-1",),
         type_filters=("Patient?active=true",),
     )
-    assert Narrowing.of_dropped(request, ()) == NOTHING_NARROWED
+    everything = replace(request, elements=())
+    assert Narrowing.of_dropped(everything, ()) == NOTHING_NARROWED
     assert not NOTHING_NARROWED.active
-    assert Narrowing.of_dropped(request, {"_type"}) == Narrowing(types=("Patient",))
+    assert Narrowing.of_dropped(everything, {"_type"}) == Narrowing(types=("Patient",))
+    # A server that passes over the elements says nothing about it.
+    assert Narrowing.of_dropped(request, ()) == Narrowing(elements=("id",))
     whole = Narrowing.of_dropped(
         request, {"_type", "_since", "_until", "patient", "_elements", "_typeFilter"}
     )

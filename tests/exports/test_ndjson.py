@@ -86,7 +86,16 @@ def judge_slowly(lines: list[bytes]) -> Judged:
             meta = resource.get("meta")
             labelled += isinstance(meta, dict) and bool(meta.get("security") or meta.get("tag"))
     distinct = {name: len(found) for name, found in ids.items()}
-    return Judged(rows, distinct, bad, marked=False, labelled=labelled, headers=headers)
+    end = lines[-1] if lines else b""
+    return Judged(
+        rows,
+        distinct,
+        bad,
+        marked=False,
+        labelled=labelled,
+        headers=headers,
+        cut=judge(end) in {"not-json", "not-utf8"},
+    )
 
 
 @settings(max_examples=400, deadline=None)

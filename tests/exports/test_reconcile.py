@@ -13,7 +13,7 @@ import pytest
 from exports.delivery import take
 from exports.download import Downloaded
 from exports.errors import FhirloomError
-from exports.landing import land_folder
+from exports.landing import Arrival, land_folder
 from exports.manifest import ExportManifest, Kind, RemoteFile
 from exports.reconcile import (
     FAILING,
@@ -23,6 +23,7 @@ from exports.reconcile import (
     count_outcomes,
     reconcile,
     refuse,
+    told_by_lines,
 )
 from exports.request import ExportRequest
 
@@ -146,9 +147,42 @@ def test_deletions_that_name_nothing_are_told(tmp_path: Path) -> None:
     assert found(file) == {("deletion", ""): ("warning", None, 3)}
 
 
+def test_deletions_that_are_no_bundle_are_told(tmp_path: Path) -> None:
+    file = arrived(tmp_path, rows("Patient", "1", "2"), kind="deleted", type="Bundle")
+    assert found(file) == {("deletion", ""): ("warning", None, 2)}
+
+
+@pytest.mark.parametrize(("count", "severity"), [(1, None), (3, None), (4, "failure")])
+def test_deletions_are_counted_by_the_bundle_or_one_by_one(
+    tmp_path: Path, count: int, severity: str | None
+) -> None:
+    urls = ("Patient/1", "Patient/2", "Patient/3")
+    entries = [{"request": {"method": "DELETE", "url": url}} for url in urls]
+    bundle = orjson.dumps({"resourceType": "Bundle", "entry": entries}) + b"\n"
+    file = arrived(tmp_path, bundle, kind="deleted", type="Bundle", count=count)
+    expected = {("missing-rows", "Bundle"): (severity, count, 1)} if severity else {}
+    assert found(file) == expected
+
+
+def test_a_file_that_ends_within_a_line_is_a_loss(tmp_path: Path) -> None:
+    content = rows("Patient", "1", "2")
+    cut = arrived(tmp_path, content[:-9], count=2)
+    assert found(cut) == {("cut-line", "Patient"): ("failure", 0, 1)}
+    assert found(arrived(tmp_path, content[:-1], count=2)) == {}
+    deleted = arrived(tmp_path, b'{"resourceType":"Bun', kind="deleted", type="Bundle")
+    assert found(deleted)["cut-line", "Bundle"] == ("failure", 0, 1)
+
+
+def test_a_file_of_bad_lines_alone_is_told(tmp_path: Path) -> None:
+    content = b'{"resourceType":"Patient"}\n' * 5
+    arrival = Arrival("a.ndjson", "Patient", take([content], tmp_path / "a.ndjson"))
+    (told,) = told_by_lines([arrival], Policy())
+    assert (told.kind, told.found) == ("bad-line", 5)
+
+
 def test_a_policy_is_an_operators_words() -> None:
     policy = Policy.of(" missing-rows=warn, duplicate=fail,uncounted=warn,bad-line=info ")
-    assert policy.fail == {"duplicate"}
+    assert policy.fail == {"duplicate", "cut-line"}
     assert policy.info == {"bad-line"}
     assert Policy.of("") == Policy()
     assert set(KINDS) > FAILING

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from exports.delivery import take
 from exports.errors import FhirloomError
 from exports.landing import Arrival, LandingZone, land_folder, seal_landing
+from exports.ndjson import LONGEST_LINE
 from exports.screening import ACT_CODE, ACT_REASON, CONFIDENTIALITY, PRESETS, Screen
 from exports.sealed import hash_file
 from exports.sieve import OPEN_SIEVE, Sieve
@@ -105,6 +106,45 @@ def test_an_escape_hides_nobody(tmp_path: Path, written: bytes) -> None:
     assert zone.excluded == {"test-patient": 2}
 
 
+@pytest.mark.parametrize(
+    "system",
+    ["http://hl7.org/fhir/v3/ActReason", "urn:oid:2.16.840.1.113883.5.8", ""],
+)
+def test_the_system_of_test_data_has_other_names(tmp_path: Path, system: str) -> None:
+    marked = patient("p-test", meta={"tag": [{"system": system, "code": "HTEST"}]})
+    foreign = patient("p", meta={"tag": [{"system": "urn:other", "code": "HTEST"}]})
+    assert ids_of(land(tmp_path, {"p": [marked, foreign]})) == {"Patient/p"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"seen with Patient/p-test.",
+        b"p-test, again",
+        b"GET /Observation?patient=Patient%2Fp-test",
+        '{"subject":"p-test"}'.encode("utf-16"),
+        b'{"resourceType":"Observation","x":"' + b"a" * LONGEST_LINE + b'","s":"Patient/p-test"}',
+    ],
+    ids=["sentence", "list", "quoted", "utf-16", "too long"],
+)
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_bad_line_that_may_speak_of_them_is_not_kept(
+    tmp_path: Path, line: bytes, beside: bool
+) -> None:
+    marked = patient("p-test", meta={"tag": [TEST_MARK]})
+    rows = [about("o", "Patient/p")] * beside
+    # A line feed at the end: a file that ends in the middle of a line is another matter.
+    zone = land(tmp_path, {"o": [*rows, b"PLANTED " + line, b""], "p": [marked, patient("p")]})
+    assert sum(zone.quarantined.values()) == 1
+    assert b"PLANTED" not in everything_in(zone)
+
+
+def test_a_bad_line_that_speaks_of_nobody_is_kept(tmp_path: Path) -> None:
+    marked = patient("p-test", meta={"tag": [TEST_MARK]})
+    zone = land(tmp_path, {"o": [about("o", "Patient/p"), b"PLANTED p-tests.", b""], "p": [marked]})
+    assert b"PLANTED" in everything_in(zone)
+
+
 def test_a_reference_may_stand_anywhere(tmp_path: Path) -> None:
     contained = about("o-1", "Patient/p", contained=[about("c", "Patient/p-test")])
     extended = about(
@@ -181,6 +221,16 @@ def test_labels_leave_out_the_resources_that_have_them(tmp_path: Path) -> None:
         zone = land(folder, {"o": rows}, Sieve(Screen.of(labels=labels)))
         assert ids_of(zone) == {f"Observation/{name}" for name in expected}
         assert zone.excluded == ({"label": 5 - len(expected)} if labels else {})
+
+
+def test_labels_have_other_names_too(tmp_path: Path) -> None:
+    former = {"system": "http://hl7.org/fhir/v3/ActCode", "code": "SUD"}
+    rows = [about("o", "Patient/p", meta={"security": [former]}), about("q", "Patient/p")]
+    for number, label in enumerate(("Part2", f"{ACT_CODE}|SUD", f"{former['system']}|SUD")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        zone = land(folder, {"o": rows}, Sieve(Screen.of(labels=[label])))
+        assert ids_of(zone) == {"Observation/q"}
 
 
 def test_every_preset_names_a_system_with_each_code() -> None:

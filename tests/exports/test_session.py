@@ -219,6 +219,20 @@ def test_a_redirect_leaves_the_token_behind_unless_the_origin_is_named(
     assert own.credentials == [BEARER] * 4
 
 
+def test_a_session_cookie_is_sent_nowhere(own: Server, other: Server, opened: Opened) -> None:
+    own.answer = lambda asked: (
+        Response(status_code=307, headers={"Location": f"{other.root}/file"})
+        if asked.path == "/file"
+        else PlainTextResponse("here", headers={"Set-Cookie": f"session={SECRET}; Path=/"})
+    )
+    session = opened(own.root)
+    get(session, own.root)
+    get(session, f"{own.root}/file")
+    get(session, other.root)
+    assert len(other.seen) == 2
+    assert all("cookie" not in asked.headers for asked in (*own.seen, *other.seen))
+
+
 def test_localhost_is_another_origin_than_its_address(
     own: Server, opened: Opened, bearer: Path
 ) -> None:

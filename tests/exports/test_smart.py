@@ -350,15 +350,16 @@ def test_a_server_whose_clock_is_wrong_gets_its_own_time(
     assert granting.asked == (3 if abs(ahead) > 60 else 2)
 
 
+@pytest.mark.parametrize("code", ["invalid_client", "invalid_grant"])
 def test_a_client_that_is_unknown_is_told_so_after_one_correction(
-    session_with: Open, granting: Granting, keys: dict[str, Path]
+    session_with: Open, granting: Granting, keys: dict[str, Path], code: str
 ) -> None:
     times = iter(range(10))
 
     def refuse(form: dict[str, str]) -> Response:
         granting.scopes.append(form["scope"])
         date = formatdate(time.time() + 3600 * next(times), usegmt=True)
-        body = {"error": "invalid_client", "error_description": "Jane"}
+        body = {"error": code, "error_description": "Jane"}
         return JSONResponse(body, 400, {"Date": date})
 
     granting.grant = refuse  # type: ignore[method-assign]
@@ -370,7 +371,7 @@ def test_a_client_that_is_unknown_is_told_so_after_one_correction(
     assert granting.asked == 1
     with (
         session_with(granting, keys["ES384"]) as session,
-        pytest.raises(FhirloomError, match="invalid_client") as raised,
+        pytest.raises(FhirloomError, match=code) as raised,
     ):
         use(session)
     assert granting.asked == 3

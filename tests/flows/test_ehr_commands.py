@@ -6,6 +6,7 @@ import json
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from deid.rules import load_rules
+from exports.errors import FhirloomError
 from exports.keys import public_jwks
 from exports.sandbox.faults import FAULTS
 from exports.sandbox.manner import Manner
@@ -24,7 +26,7 @@ from flows import study
 from flows.cli import main
 from flows.options import settings_of
 from flows.settings import Settings, load_settings, save_settings
-from flows.sources import options_of, request_of
+from flows.sources import check_recognisable, options_of, request_of
 from tests.exports.ward import write_ward
 from tests.flows.conftest import FHIRLOOM
 
@@ -133,6 +135,62 @@ def test_a_study_asks_for_no_more_than_it_needs_and_a_user_may_widen_it(tmp_path
     (tmp_path / "opted-out").write_text("p-1\n")
     told_apart = asked(settings_of(given(leave_out=str(tmp_path / "opted-out"))))
     assert "Patient.identifier" in told_apart["elements"]
+
+
+@pytest.mark.parametrize(
+    ("narrowed", "listed", "refused"),
+    [
+        ({"types": ("Observation",)}, "urn:mrn|7", True),
+        ({"type_filters": ("Patient?gender=male",)}, "urn:mrn|7", True),
+        ({"since": "2026-01-31T02:00:00+00:00"}, "urn:mrn|7", True),
+        ({"types": ("Observation",)}, "p-1", False),
+        ({"types": ("Observation", "Patient"), "since": "auto"}, "urn:mrn|7", False),
+    ],
+)
+def test_whoever_opted_out_by_identifier_must_be_known_by_it(
+    tmp_path: Path, narrowed: dict[str, Any], listed: str, refused: bool
+) -> None:
+    (tmp_path / "out").write_text(f"{listed}\n")
+    settings = settings_of(given(leave_out=str(tmp_path / "out"), **narrowed), study=False)
+    assert settings.server is not None
+    request = request_of(settings, settings.server)
+    with pytest.raises(FhirloomError, match="by identifier") if refused else nullcontext():
+        check_recognisable(request, options_of(settings, settings.server).screen)
+
+
+@pytest.mark.parametrize(
+    ("elements", "expected"),
+    [
+        ((), ()),
+        (("birthDate",), ("birthDate", "Patient.identifier")),
+        (("Observation.code",), ("Observation.code",)),
+        (("Patient.identifier",), ("Patient.identifier",)),
+    ],
+)
+def test_identifiers_are_asked_for_where_they_tell_who_opted_out(
+    tmp_path: Path, elements: tuple[str, ...], expected: tuple[str, ...]
+) -> None:
+    (tmp_path / "out").write_text("urn:mrn|7\n")
+    chosen = given(leave_out=str(tmp_path / "out"), elements=elements, everything=True)
+    assert asked(settings_of(chosen))["elements"] == expected
+
+
+def test_a_proxys_password_stands_in_a_file_of_its_own(tmp_path: Path) -> None:
+    kept = tmp_path / "proxy"
+    kept.write_text("http://weaver:SECRET@proxy.example:3128\n")
+    settings = settings_of(given(proxy=str(kept)))
+    assert settings.server is not None
+    assert settings.server.access.proxy == "http://weaver:SECRET@proxy.example:3128"
+    save_settings(settings, tmp_path)
+    assert "SECRET" not in (tmp_path / "settings.json").read_text() + repr(settings)
+    with pytest.raises(FhirloomError, match="seen by all") as raised:
+        settings_of(given(proxy=kept.read_text().strip()))
+    assert "SECRET" not in str(raised.value)
+    with pytest.raises(FhirloomError, match="no secret"):
+        settings_of(given(proxy=str(tmp_path / "missing")))
+    plain = settings_of(given(proxy="http://proxy.example:3128"))
+    assert plain.server is not None
+    assert plain.server.access.proxy == "http://proxy.example:3128"
 
 
 def test_whatever_is_chosen_is_kept_and_reaches_the_export(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ STATUSES: Final = (
         at("status"),
         "once a url",
         "Retry-After asks for a pause of many hours.",
-        "The longest pause is waited, and then the status asked for.",
+        "Pauses grow with the wait so far, up to the longest, and the status is asked for.",
         _still_working(lambda: {"retry-after": "86400"}),
     ),
     Fault(

@@ -232,6 +232,21 @@ def test_a_type_that_the_server_has_not_is_told_unless_it_was_asked_for(
     assert raised.value.where == "the search for Condition"
 
 
+def test_a_type_that_the_server_calls_unsupported_is_one_that_it_has_not(
+    server: SearchServer, tmp_path: Path
+) -> None:
+    def no_search(request: Request) -> Response | None:
+        refused = request.url.path.endswith("/CareTeam")
+        return outcome(400, "not-supported") if refused else None
+
+    server.meddle = no_search
+    assert ("missing-type", "CareTeam") in found(run(server, tmp_path, types=()))
+    with pytest.raises(FhirloomError, match="not-supported"):
+        run(server, tmp_path, types=("CareTeam",))
+    with pytest.raises(FhirloomError, match="not-supported"):
+        run(server, tmp_path, types=(), type_filters=("CareTeam?category=a",))
+
+
 def test_a_drug_is_read_where_it_cannot_be_searched(server: SearchServer, tmp_path: Path) -> None:
     def no_search(request: Request) -> Response | None:
         return outcome(400, "not-supported") if request.url.path.endswith("/Medication") else None
