@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from exports.durable import open_private
 from exports.identities import IdHashes
 from exports.judging import Judged, judge_all
 from exports.ndjson import GZIP_MAGIC, unpack
@@ -60,7 +61,7 @@ class _Recorder:
         before = file_chunks(self._path, self._stored) if self._stored else ()
         for chunk in before:
             yield self._seen(chunk)
-        with self._path.open("r+b" if self._stored else "wb") as file:
+        with open_private(self._path, "r+b" if self._stored else "wb") as file:
             file.seek(self._stored)
             file.truncate()
             for chunk in self._chunks:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from exports.errors import FhirloomError
+from exports.errors import NO_ROOM, FhirloomError
 from exports.manifest import RemoteFile
 
 RESERVE: Final = 64 * 2**20
 """Bytes for records, clean copies and files whose size nobody told."""
-FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 UNITS: Final = ("bytes", "KB", "MB", "GB", "TB", "PB")
 
 
@@ -40,7 +38,7 @@ def telling_when_full(where: str) -> Iterator[None]:
     try:
         yield
     except OSError as fault:
-        if fault.errno not in FULL:
+        if fault.errno not in NO_ROOM:
             raise
         raise FhirloomError(
             "bad-input",

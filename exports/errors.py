@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import traceback
 import uuid
 from pathlib import Path
@@ -24,6 +25,10 @@ CODES: Final[tuple[Code, ...]] = (
     "parity-failed",
     "internal",
 )
+
+
+NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What the system calls a full disk, a used-up quota and a file that may not grow."""
 
 
 class FhirloomError(Exception):
@@ -61,6 +66,13 @@ def value_free(error: Exception, *, stage: str, phi: Path) -> FhirloomError:
     """Turn any exception into a `FhirloomError`, its detail kept in `phi/logs` alone."""
     if isinstance(error, FhirloomError):
         return error
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return FhirloomError(
+            "bad-input",
+            "There is no room on the disk",
+            where=stage,
+            fix="Free some space, then run again: it goes on from there.",
+        )
     ref = f"{stage}-{uuid.uuid4().hex[:8]}"
     logs = phi / "logs"
     logs.mkdir(mode=0o700, parents=True, exist_ok=True)

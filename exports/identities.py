@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from exports.durable import open_private
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -52,7 +54,7 @@ class IdHashes:
         """Keep the hashes at `path`; the result is the SHA-256 of that file."""
         found = list(self._sorted())
         digest = hashlib.sha256()
-        with path.open("wb") as file:
+        with open_private(path, "wb") as file:
             for part in (_header(found), *(hashes.tobytes() for _, hashes in found)):
                 file.write(part)
                 digest.update(part)

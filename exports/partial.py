@@ -15,6 +15,8 @@ from typing import Final
 import httpx
 import orjson
 
+from exports.durable import open_private
+
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -61,7 +63,8 @@ class Partial:
         if validator and response.headers.get("accept-ranges", "bytes").lower() == "bytes":
             total = response.headers.get("content-length", "")
             held = Held(identity, validator, _encoding(response), total, _boot())
-            self._held.write_bytes(orjson.dumps(asdict(held)))
+            with open_private(self._held, "wb") as file:
+                file.write(orjson.dumps(asdict(held)))
 
     def continues(self, response: httpx.Response) -> bool:
         """Whether the body is of the same version, packed the same, as far as the server tells."""

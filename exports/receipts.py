@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import orjson
 
-from exports.durable import sync_folder
+from exports.durable import open_private, sync_folder
 
 JOURNAL: Final = "receipts.ndjson"
 
@@ -54,7 +54,7 @@ class Receipts:
             orjson.dumps({"name": name, **record}, option=orjson.OPT_APPEND_NEWLINE)
             for name, record in batch
         ]
-        with self._path.open("ab") as file:
+        with open_private(self._path, "ab") as file:
             file.write(b"".join(lines))
             file.flush()
             os.fsync(file.fileno())
@@ -63,7 +63,7 @@ class Receipts:
     def _read(self) -> dict[str, Mapping[str, Any]]:
         """All records, newest last; one that a kill or a full disk tore is none."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._path.open("a+b") as file:
+        with open_private(self._path, "a+b") as file:
             file.seek(0)
             text = file.read()
             file.truncate(text.rfind(b"\n") + 1)

@@ -7,6 +7,7 @@ adds the content of every file, so the chain of digests is the lineage. Neither 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -114,22 +115,30 @@ class Draft:
 def sealing(root: Path, stage: Stage, *, mode: int = 0o755) -> Iterator[Draft]:
     """Build `root/<key>` aside, and rename it into place when the block ends without an error.
 
-    Files get the folder's `mode` without what makes them programs (0700 gives 0600).
+    Files get the folder's `mode` without what makes them programs (0700 gives 0600). One process
+    at a time seals in `root`, the others wait; what was sealed meanwhile under the same key stands.
     A folder that was left half-built by a killed process is removed first.
     """
     root.mkdir(mode=mode, parents=True, exist_ok=True)
     target, building = root / stage.key[:16], root / f".building-{stage.key[:16]}"
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(mode=mode)
-    draft = Draft(building)
-    try:
-        yield draft
-    except BaseException:
+    with _alone(root):
         shutil.rmtree(building, ignore_errors=True)
-        raise
+        building.mkdir(mode=mode)
+        draft = Draft(building)
+        try:
+            yield draft
+            present = open_sealed(target)
+            draft.sealed = present or _seal(draft, stage, target, mode)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+        _point_current(root, target.name)
+        sync_folder(root)
+
+
+def _seal(draft: Draft, stage: Stage, target: Path, mode: int) -> Sealed:
     files = {
-        str(file.relative_to(building)): hash_file(file)
-        for file in sorted(building.rglob("*"))
+        str(file.relative_to(draft.path)): hash_file(file)
+        for file in sorted(draft.path.rglob("*"))
         if file.is_file()
     }
     content = {"key": stage.key, "files": files, "facts": draft.facts}
@@ -142,18 +151,20 @@ def sealing(root: Path, stage: Stage, *, mode: int = 0o755) -> Iterator[Draft]:
         "inputs": dict(stage.inputs),
         "spec": stage.spec,
     }
-    (building / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
-    for path in building.rglob("*"):
+    (draft.path / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
+    for path in draft.path.rglob("*"):
         path.chmod(mode if path.is_dir() else mode & 0o666)
-    _sync(building)
-    if target.exists():
-        shutil.rmtree(target)
-    building.rename(target)
-    _point_current(root, target.name)
-    sync_folder(root)
-    draft.sealed = Sealed(
-        target.resolve(), stage.key, digest, dict(stage.inputs), draft.facts, fresh=True
-    )
+    _sync(draft.path)
+    shutil.rmtree(target, ignore_errors=True)
+    draft.path.rename(target)
+    return Sealed(target.resolve(), stage.key, digest, dict(stage.inputs), draft.facts, fresh=True)
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    with (root / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _point_current(root: Path, name: str) -> None:

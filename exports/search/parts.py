@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import orjson
 
-from exports.durable import sync_folder, write_json_durably
+from exports.durable import open_private, sync_folder, write_json_durably
 from exports.job import FOLDER
 from exports.request import ExportRequest
 
@@ -103,7 +103,7 @@ class Parts:
         target = self.path(resource_type, number)
         target.parent.mkdir(mode=0o700, exist_ok=True)
         whole = self.scratch()
-        with whole.open("wb") as file:
+        with open_private(whole, "wb") as file:
             for piece in pieces:
                 with piece.open("rb") as source:
                     shutil.copyfileobj(source, file)

@@ -17,6 +17,7 @@ from exports.bulk import export
 from exports.errors import FhirloomError
 from exports.incremental import cancel_increment, export_increment
 from exports.landing import LandingZone, open_landing
+from exports.ndjson import unpack
 from exports.options import ExportOptions
 from exports.request import ExportRequest
 from exports.screening import Screen
@@ -199,6 +200,29 @@ def test_a_patient_marked_as_a_test_takes_along_what_was_there(
     assert not [row for row in rows_of(go_on(request, phi)) if row[1] == "b" or b"/b" in row[2]]
 
 
+def test_who_is_marked_later_takes_along_what_names_them_and_the_same_person(
+    ehr: VersionedEhr, phi: Path, hospital: Hospital
+) -> None:
+    other = {"reference": "Patient/b"}
+    hospital.put("Patient", "c", link=[{"type": "seealso", "other": other}])
+    hospital.put("Observation", "mothers", subject={"reference": "urn:uuid:b"})
+    hospital.put("Observation", "seen", subject={"reference": "Patient/a"}, focus=[other])
+    request = ehr.open(hospital)
+    go_on(request, phi)
+    hospital.tick()
+    hospital.put("Patient", "b")
+    _, patient = hospital.history["Patient", "b"][-1]
+    assert patient is not None
+    patient["meta"]["tag"] = [{"code": "HTEST"}]
+    for number in "23":
+        # The Patients do not come again.
+        step, anew = go_on(request, phi), export(request, phi / number, patience=HASTE)
+        assert rows_of(step) == rows_of(anew)
+        assert {row[1] for row in rows_of(step)} >= {"a", "d"}
+        hospital.tick()
+        record(hospital, "c", number)
+
+
 def test_a_resource_that_is_labelled_later_takes_along_its_older_version(
     ehr: VersionedEhr, phi: Path, hospital: Hospital
 ) -> None:
@@ -261,6 +285,23 @@ def test_members_are_known_without_the_type_patient_too(
     hospital.tick()
     hospital.groups["g"] = {"b", "c"}
     assert rows_of(go_on(request, phi)) == whole(hospital, request)
+
+
+def test_of_members_no_more_than_their_ids_is_kept_where_elements_are_refused(
+    ehr: VersionedEhr, phi: Path, hospital: Hospital
+) -> None:
+    hospital.refuses = frozenset({"_elements"})
+    for patient in "ab":
+        hospital.put("Patient", patient, name=[{"family": "Whole"}])
+    request = ehr.open(hospital, level="group", group_id="g", types=("Observation",))
+    go_on(request, phi)
+    hospital.tick()
+    hospital.groups["g"] = {"b", "c"}
+    assert rows_of(go_on(request, phi)) == whole(hospital, request)
+    kept = [path for path in phi.rglob("*.ndjson*") if path.is_file()]
+    texts = [b"".join(unpack([path.read_bytes()])) for path in kept]
+    assert any(b'"Patient"' in text for text in texts)
+    assert not any(b"Whole" in text for text in texts)
 
 
 def test_patients_named_are_members_too(ehr: VersionedEhr, phi: Path, hospital: Hospital) -> None:

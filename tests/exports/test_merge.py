@@ -23,10 +23,18 @@ from hypothesis import strategies as st
 
 from exports.bulk import export
 from exports.delivery import take
-from exports.landing import Arrival, LandingZone, open_landing, seal_landing
+from exports.landing import (
+    TEST_PATIENTS_OUT,
+    Arrival,
+    LandingZone,
+    open_landing,
+    seal_landing,
+)
 from exports.merge import merge
 from exports.ndjson import read_lines, unpack
+from exports.screening import Screen
 from exports.sealed import hash_file, hash_json
+from exports.sieve import OPEN_SIEVE, Sieve
 from exports.standing import Delivery
 from tests.exports.versioned_ehr import Hospital, VersionedEhr, served
 
@@ -79,7 +87,10 @@ class Deliveries:
         self.made = 0
 
     def __call__(
-        self, *files: Sequence[dict[str, Any] | bytes], deleted: Sequence[str | bytes] = ()
+        self,
+        *files: Sequence[dict[str, Any] | bytes],
+        deleted: Sequence[str | bytes] = (),
+        sieve: Sieve = TEST_PATIENTS_OUT,
     ) -> LandingZone:
         self.made += 1
 
@@ -109,7 +120,7 @@ class Deliveries:
             "server_rows": None,
             "errors": 0,
         }
-        return seal_landing(self.phi, hash_json([self.made]), bring, facts)
+        return seal_landing(self.phi, hash_json([self.made]), bring, facts, sieve=sieve)
 
 
 @pytest.fixture
@@ -272,6 +283,76 @@ def test_a_patient_who_left_takes_the_records_along_until_they_come_again(
         "Patient/a",
         "Patient/b",
     ]
+
+
+TEST_MARK = {"tag": [{"code": "HTEST"}]}
+
+
+def link(to: str) -> dict[str, Any]:
+    return {"link": [{"type": "seealso", "other": {"reference": to}}]}
+
+
+def naming(resource_type: str, resource_id: str, **elements: Any) -> dict[str, Any]:
+    return {"resourceType": resource_type, "id": resource_id, **elements}
+
+
+def test_who_is_left_out_later_takes_along_every_row_that_names_them(
+    phi: Path, deliver: Deliveries
+) -> None:
+    named = {"reference": "https://ehr.example/fhir/Patient/p/_history/3"}
+    first = deliver(
+        [patient("p"), patient("q"), patient("child", extension=[{"valueReference": named}])],
+        [naming("Observation", "urn", subject={"reference": "urn:uuid:p"})],
+        [observation("performed", "q", performer=[named]), observation("pq", "pq")],
+        [naming("List", "entries", entry=[{"item": {"reference": "Patient/p"}}])],
+        [b'{"resourceType":"Basic","id":"escaped","author":{"reference":"\\u0050atient\\/p"}}'],
+        [naming("Basic", "kept", author={"reference": "Patient/q"})],
+    )
+    later = deliver([patient("p") | {"meta": TEST_MARK}])
+    assert ids_of(merged(phi, first, later)) == ["Basic/kept", "Observation/pq", "Patient/q"]
+    # Who left is not somebody who must not be in it: only their own record goes.
+    left = merge(phi, [Delivery(first), Delivery(deliver([]), left=frozenset({"p"}))])
+    assert {"Observation/performed", "Patient/child", "List/entries"} < set(ids_of(left))
+
+
+def test_who_is_left_out_takes_along_all_that_are_the_same_person(
+    phi: Path, deliver: Deliveries
+) -> None:
+    first = deliver(
+        [
+            patient("p", **link("Patient/twin")),
+            patient("twin"),
+            patient("third", **link("urn:uuid:twin")),
+            patient("parted", "2026-01-01", **link("Patient/p")),
+            patient("gone", **link("Patient/p")),
+            patient("other", **link("Patient/another")),
+        ],
+        [observation(of, of) for of in ("p", "twin", "third", "parted", "gone", "other")],
+    )
+    parted = deliver([patient("parted", "2026-01-02")], deleted=["Patient/gone"])
+    out = deliver([patient("x")], sieve=Sieve(Screen(opted_out=frozenset({"p"}))))
+    later = deliver([observation("late", "third"), observation("late-2", "parted")])
+    zone = merged(phi, first, parted, out, later)
+    # What is said no longer makes nobody the same person.
+    assert ids_of(zone) == [
+        "Observation/gone",
+        "Observation/late-2",
+        "Observation/other",
+        "Observation/parted",
+        "Patient/other",
+        "Patient/parted",
+        "Patient/x",
+    ]
+
+
+def test_who_was_left_out_stays_out_until_a_delivery_of_everything(
+    phi: Path, deliver: Deliveries
+) -> None:
+    out = Delivery(deliver([patient("p") | {"meta": TEST_MARK}, patient("q")]))
+    more = deliver([observation("1", "p"), observation("2", "q")], sieve=OPEN_SIEVE)
+    assert ids_of(merge(phi, [out, Delivery(more)])) == ["Observation/2", "Patient/q"]
+    anew = Delivery(more, whole=None)
+    assert ids_of(merge(phi, [out, anew])) == ["Observation/1", "Observation/2"]
 
 
 def test_a_whole_delivery_is_the_beginning_of_its_types(phi: Path, deliver: Deliveries) -> None:
