@@ -6,10 +6,9 @@ holds the files downloaded so far. Neither has a token or a key in it.
 
 from __future__ import annotations
 
-import fcntl
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +20,7 @@ from exports.durable import write_json_durably
 from exports.errors import FhirloomError
 from exports.request import ExportRequest
 from exports.screening import Screen
+from exports.turns import alone
 
 FOLDER: Final = "export-job"
 
@@ -57,21 +57,15 @@ class JobRecord:
         self._path = phi / FOLDER / f"{request.digest[:16]}.json"
         self.downloads = phi / FOLDER / request.digest[:16]
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self) -> AbstractContextManager[None]:
         """Keep other processes from this very job. Raises `FhirloomError` (bad-input)."""
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._path.with_suffix(".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise FhirloomError(
-                    "bad-input",
-                    "The same export is already running",
-                    where=FOLDER,
-                    fix="Wait for it to end, or stop it; it can be continued.",
-                ) from None
-            yield
+        refusal = FhirloomError(
+            "bad-input",
+            "The same export is already running",
+            where=FOLDER,
+            fix="Wait for it to end, or stop it; it can be continued.",
+        )
+        return alone(self._path.with_suffix(".lock"), refusal)
 
     def read(self) -> ExportJob | None:
         """The job as last recorded, or None."""

@@ -7,7 +7,6 @@ adds the content of every file, so the chain of digests is the lineage. Neither 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from exports.durable import sync_folder
+from exports.turns import in_turn
 
 MANIFEST: Final = "manifest.json"
 CURRENT: Final = "current"
@@ -121,7 +121,7 @@ def sealing(root: Path, stage: Stage, *, mode: int = 0o755) -> Iterator[Draft]:
     """
     root.mkdir(mode=mode, parents=True, exist_ok=True)
     target, building = root / stage.key[:16], root / f".building-{stage.key[:16]}"
-    with _alone(root):
+    with in_turn(root / ".lock"):
         shutil.rmtree(building, ignore_errors=True)
         building.mkdir(mode=mode)
         draft = Draft(building)
@@ -158,13 +158,6 @@ def _seal(draft: Draft, stage: Stage, target: Path, mode: int) -> Sealed:
     shutil.rmtree(target, ignore_errors=True)
     draft.path.rename(target)
     return Sealed(target.resolve(), stage.key, digest, dict(stage.inputs), draft.facts, fresh=True)
-
-
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    with (root / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _point_current(root: Path, name: str) -> None:

@@ -8,10 +8,9 @@ what is on the disk. Beside it lie `<digest16>/<step>/`, a folder for what the s
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +24,7 @@ from exports.landing import LandingZone
 from exports.request import ExportRequest
 from exports.sealed import hash_json, open_sealed
 from exports.standing import Delivery
+from exports.turns import alone
 
 FOLDER: Final = "series"
 
@@ -85,21 +85,15 @@ class Series:
         self._name = hash_json(belongs)[:16]
         self._path = phi / FOLDER / f"{self._name}.json"
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self) -> AbstractContextManager[None]:
         """Keep other processes from this series. Raises `FhirloomError` (bad-input)."""
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._path.with_suffix(".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise FhirloomError(
-                    "bad-input",
-                    "The same series of exports is already being continued",
-                    where=FOLDER,
-                    fix="Wait for it to end, or stop it; it can be continued.",
-                ) from None
-            yield
+        refusal = FhirloomError(
+            "bad-input",
+            "The same series of exports is already being continued",
+            where=FOLDER,
+            fix="Wait for it to end, or stop it; it can be continued.",
+        )
+        return alone(self._path.with_suffix(".lock"), refusal)
 
     @property
     def begun(self) -> bool:

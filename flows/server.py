@@ -11,6 +11,7 @@ from exports.errors import FhirloomError
 
 if TYPE_CHECKING:
     from exports.access import Access
+    from exports.options import Edition
     from exports.request import ExportRequest, Level
 
 AUTO: Final = "auto"
@@ -48,6 +49,7 @@ class ServerSettings:
     fresh: bool = False
     full_every: int = 30
     vendor: str = ""
+    edition: Edition = ""
     parallel: int = 4
     policy: str = ""
     client_id: str = ""

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import click
 
+EDITIONS: Final = ("STU1", "STU2", "STU3", "STU4")
 VENDORS: Final = ("epic", "oracle-health", "athenahealth", "hapi", "generic")
 
 
@@ -29,6 +30,11 @@ WHERE: Final = (
         help="By $export, or by FHIR search where a server has none.  [bulk]",
     ),
     click.option("--vendor", type=click.Choice(VENDORS), help="Whose habits.  [as it tells]"),
+    click.option(
+        "--edition",
+        type=click.Choice(EDITIONS),
+        help="Of Bulk Data Access.  [as its CapabilityStatement tells]",
+    ),
 )
 WHAT: Final = (
     click.option(

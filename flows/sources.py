@@ -62,6 +62,7 @@ def options_of(settings: Settings, asked: ServerSettings) -> ExportOptions:
     return ExportOptions(
         fresh=asked.fresh,
         vendor=asked.vendor,
+        edition=asked.edition,
         allow_wider=asked.allow_wider,
         parallel=asked.parallel,
         policy=Policy.of(asked.policy),

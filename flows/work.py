@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exports.errors import FhirloomError
+from exports.turns import alone
 from flows.settings import Settings
 
 
@@ -84,16 +84,13 @@ def at_work(work: Work) -> Iterator[None]:
     if work.path in _held:
         yield
         return
-    with (work.phi / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise FhirloomError(
-                "bad-input",
-                "Another run is at work in this folder",
-                where=str(work.path),
-                fix="Wait until it ends, or give another folder with --work.",
-            ) from None
+    refusal = FhirloomError(
+        "bad-input",
+        "Another run is at work in this folder",
+        where=str(work.path),
+        fix="Wait until it ends, or give another folder with --work.",
+    )
+    with alone(work.phi / ".lock", refusal):
         _held.add(work.path)
         try:
             yield

@@ -201,6 +201,7 @@ def test_whatever_is_chosen_is_kept_and_reaches_the_export(tmp_path: Path) -> No
         since="2026-01-31T02:00:00+00:00",
         allow_wider=True,
         vendor="hapi",
+        edition="STU3",
         parallel=2,
         policy="duplicate=fail",
         file_origins=("https://files.example",),
@@ -217,7 +218,8 @@ def test_whatever_is_chosen_is_kept_and_reaches_the_export(tmp_path: Path) -> No
     assert (request.level, request.group_id) == ("group", "g")
     assert request.since == datetime(2026, 1, 31, 2, tzinfo=UTC)
     assert request.access.file_origins == ("https://files.example",)
-    assert (options.vendor, options.allow_wider, options.parallel) == ("hapi", True, 2)
+    assert (options.vendor, options.edition) == ("hapi", "STU3")
+    assert (options.allow_wider, options.parallel) == (True, 2)
     assert "duplicate" in options.policy.fail
     assert not options.screen.test_patients
     assert options.screen.opted_out == {"p-1"}

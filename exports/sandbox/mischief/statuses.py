@@ -142,7 +142,7 @@ STATUSES: Final = (
         at("status"),
         "once",
         "The server forgot the job.",
-        "The export is asked for again; files that are here already are kept.",
+        "The export is asked for again, once, and its files are fetched anew.",
         tells(404, "not-found"),
     ),
     Fault(
