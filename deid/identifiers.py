@@ -19,9 +19,8 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-import orjson
-
 from exports.landing import LandingZone
+from exports.ndjson import load
 from exports.progress import Progress, silent
 
 SHORTEST: Final = 4
@@ -76,7 +75,7 @@ def identifiers(landing: LandingZone, *, progress: Progress = silent) -> Iterato
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             for line in file:
                 if line.strip():
-                    yield from of_resource(orjson.loads(line), words)
+                    yield from of_resource(load(line), words)
     progress(len(paths), len(paths), "files")
 
 

@@ -196,7 +196,7 @@ class _Export:
         spec = _content(self._request, manifest, files, sieve)
         zone = find_landing(self._phi, spec)
         if zone is None:
-            zone = self._seal(spec, manifest, files, sieve, running.known_job.dropped)
+            zone = self._seal(spec, manifest, files, sieve, running)
         refuse(zone.findings, self._options.policy)
         origins = {file.path.name: file.remote.url for file in files if file.remote.kind == "files"}
         write_provenance(self._phi, zone, origins)
@@ -220,7 +220,7 @@ class _Export:
         manifest: ExportManifest,
         files: Sequence[Downloaded],
         sieve: Sieve,
-        dropped: Sequence[str],
+        running: RunningJob,
     ) -> LandingZone:
         def bring(folder: Path) -> list[Arrival]:
             for file in files:
@@ -239,7 +239,7 @@ class _Export:
             "transaction_time": manifest.transaction_time.isoformat(),
             "server_rows": manifest.server_rows,
             "errors": sum(f.delivered.judged.lines for f in files if f.remote.kind == "errors"),
-            "dropped": list(dropped),
+            "dropped": list(running.known_job.dropped),
             "deleted_reported": any(file.remote.kind == "deleted" for file in files),
         }
         return seal_landing(
@@ -248,7 +248,7 @@ class _Export:
             bring,
             facts,
             sieve=sieve,
-            findings=reconcile(self._request, manifest, files, policy),
+            findings=reconcile(self._request, manifest, files, policy, heeded=running.heeded),
             policy=policy,
             progress=self._progress,
         )

@@ -253,7 +253,12 @@ class _Run:
         return self.series.part(self._ask(self.request, number), since=None, whole=None)
 
     def _ask(
-        self, request: ExportRequest, number: int, known: Sequence[Delivery] = ()
+        self,
+        request: ExportRequest,
+        number: int,
+        known: Sequence[Delivery] = (),
+        *,
+        allow_wider: bool = False,
     ) -> LandingZone:
         """An export into the step's folder; patients left out before are left out of it too."""
         out = {patient for part in known for patient in part.zone.excluded_patients()}
@@ -262,7 +267,12 @@ class _Run:
         return export(
             request,
             self.series.folder(number),
-            options=replace(self.options, fresh=False, screen=screen),
+            options=replace(
+                self.options,
+                fresh=False,
+                screen=screen,
+                allow_wider=allow_wider or self.options.allow_wider,
+            ),
             patience=self.patience,
             progress=self.progress,
         )
@@ -297,13 +307,8 @@ class _Run:
             type_filters=(),
             associated_data=(),
         )
-        try:
-            zone = self._ask(light, number)
-        except FhirloomError as refused:
-            if refused.code != "server":
-                raise
-            zone = self._ask(replace(light, elements=()), number)
-        return _patients(zone)
+        # What the server sends beyond the ids is taken away here, and never kept.
+        return _patients(self._ask(light, number, allow_wider=True))
 
     def _step(self, parts: Sequence[Part], zone: LandingZone) -> Step:
         asked = terms_of(self.request, self.options.screen)

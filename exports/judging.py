@@ -2,8 +2,7 @@
 
 Most lines are good, so each is first read by a decoder that checks all of its JSON and builds
 nothing but type, id and labels. A line that this decoder refuses goes to the slow judge, which
-knows why. They differ in one thing: a number beyond all doubles, such as 1e999, is JSON by the
-grammar (RFC 8259, section 6) and passes here, while the slow judge has no place to put it.
+knows why.
 """
 
 from __future__ import annotations

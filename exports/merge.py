@@ -30,7 +30,7 @@ from exports.sealed import Stage, find_sealed, hash_json, sealing
 from exports.standing import Delivery, Standing
 from exports.versions import good_lines
 
-VERSION: Final = 2
+VERSION: Final = 3
 
 
 def merge(

@@ -3,6 +3,8 @@
 A sealed folder of `phi/landing-index/` for each zone: `rows/<Type>.parquet` with
 
     id, patient               logical ids; `patient` is whose record it is, null if nobody's
+    named                     ids of all patients whom the row names anywhere, sorted
+    linked                    of a Patient, those that are the same person; null if none
     file, line, offset, length    in the zone's folder: the line from 1, bytes as unpacked
     last_updated, content_hash    the version, as `exports.versions` orders it
 
@@ -24,16 +26,19 @@ import pyarrow.parquet as pq
 from exports.landing import LandedFile, LandingZone
 from exports.links import PATIENT
 from exports.progress import Progress, silent
+from exports.screening import linked_patients, named_patients
 from exports.sealed import Sealed, Stage, find_sealed, sealing
 from exports.versions import good_lines, place
 
-VERSION: Final = 2
+VERSION: Final = 3
 BATCH: Final = 2**14
 """Rows held in memory at once."""
 ROWS: Final = pa.schema(
     {
         "id": pa.string(),
         "patient": pa.string(),
+        "named": pa.list_(pa.string()),
+        "linked": pa.list_(pa.string()),
         "file": pa.string(),
         "line": pa.int64(),
         "offset": pa.int64(),
@@ -55,7 +60,12 @@ class _Owned(msgspec.Struct):
     addressed: Any = msgspec.field(default=None, name="for")
 
 
+class _Links(msgspec.Struct):
+    link: Any = None
+
+
 _read_owned: Final = msgspec.json.Decoder(_Owned)
+_read_links: Final = msgspec.json.Decoder(_Links)
 
 
 def files_of(zone: LandingZone, resource_type: str) -> Iterator[tuple[LandedFile, Path]]:
@@ -107,6 +117,15 @@ def owner(resource_type: str, resource_id: str, line: bytes) -> str | None:
     return None
 
 
+def _named(resource_type: str, resource_id: str, line: bytes) -> list[str]:
+    themselves = {resource_id} if resource_type == "Patient" else set()
+    return sorted(themselves.union(named.decode() for named in named_patients(line)))
+
+
+def _linked(line: bytes) -> list[str] | None:
+    return sorted(set(linked_patients({"link": _read_links.decode(line).link}))) or None
+
+
 def _placed(zone: LandingZone, resource_type: str) -> Iterator[dict[str, Any]]:
     for _, path in files_of(zone, resource_type):
         name = path.relative_to(zone.sealed.path).as_posix()
@@ -115,6 +134,8 @@ def _placed(zone: LandingZone, resource_type: str) -> Iterator[dict[str, Any]]:
             yield {
                 "id": resource_id,
                 "patient": owner(resource_type, resource_id, line),
+                "named": _named(resource_type, resource_id, line),
+                "linked": _linked(line) if resource_type == "Patient" else None,
                 "file": name,
                 "line": number,
                 "offset": offset,

@@ -18,6 +18,8 @@ from typing import Any, Final
 import msgspec
 import orjson
 
+from exports.errors import FhirloomError
+from exports.ndjson import load
 from exports.request import ExportRequest
 from exports.searching import PATIENTS, Search, Span, parse_search, time_span
 
@@ -110,6 +112,21 @@ class Narrowing:
             type_filters=request.type_filters if "_typeFilter" in dropped else (),
         )
 
+    @classmethod
+    def of_heeded(cls, request: ExportRequest, dropped: Collection[str]) -> Narrowing:
+        """What the server took on by parameters that were not dropped, as far as it shows in rows.
+
+        Filters of a type count only where all of them can be decided here. In a group's export
+        `_since` doesn't: of patients who joined since then, older resources may come too.
+        """
+        of_time = request.since if request.level != "group" else None
+        return cls(
+            since=of_time if "_since" not in dropped else None,
+            until=request.until if "_until" not in dropped else None,
+            patients=request.patients if "patient" not in dropped else (),
+            type_filters=(_decidable(request.type_filters) if "_typeFilter" not in dropped else ()),
+        )
+
     @property
     def scope(self) -> dict[str, Any]:
         """What is left out, as JSON."""
@@ -121,6 +138,11 @@ class Narrowing:
             "elements": sorted(self.elements),
             "type_filters": sorted(self.type_filters),
         }
+
+    @property
+    def of_times_alone(self) -> bool:
+        """Whether type and `meta` of a resource are enough to tell if it is refused."""
+        return not (self.patients or self.type_filters)
 
     @property
     def active(self) -> bool:
@@ -153,7 +175,7 @@ class Narrowing:
 
     def line_of(self, line: bytes) -> bytes | None:
         """The same on a resource's JSON, whose numbers stay as they are written."""
-        resource = orjson.loads(line)
+        resource = load(line)
         if self.refused(resource):
             return None
         kept = self.kept_elements(resource["resourceType"], resource)
@@ -225,6 +247,16 @@ class Narrowing:
 
 
 NOTHING_NARROWED: Final = Narrowing()
+
+
+def _decidable(type_filters: Collection[str]) -> tuple[str, ...]:
+    undecided = set()
+    for text in type_filters:
+        try:
+            parse_search(text)
+        except FhirloomError:
+            undecided.add(text.partition("?")[0])
+    return tuple(text for text in type_filters if text.partition("?")[0] not in undecided)
 
 
 def _updated(resource: Resource) -> Span | None:

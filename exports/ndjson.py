@@ -7,10 +7,12 @@ lines); RFC 1952 for gzip, whose members may follow one another.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any, Final, Literal
 
+import msgspec
 import orjson
 from isal import isal_zlib
 from isal.igzip_lib import IsalError
@@ -28,6 +30,9 @@ Reason = Literal[
     "too-long", "not-utf8", "not-json", "not-object", "no-type", "unknown-type", "no-id"
 ]
 Line = tuple[int, int, bytes]
+_CHECKED: Final = msgspec.json.Decoder(msgspec.Raw)
+_LONGEST_INTEGER: Final = 18
+"""Digits and sign of an integer that surely fits into 64 bits."""
 
 
 class DamagedGzip(Exception):  # noqa: N818 - a state of the bytes, told where it is caught
@@ -109,7 +114,7 @@ def read_resource(line: bytes) -> dict[str, Any] | Reason | None:
     if len(line) > LONGEST_LINE:
         return "too-long"
     try:
-        resource = orjson.loads(line)
+        resource = load(line)
     except orjson.JSONDecodeError:
         return _why_not_json(line)
     if not isinstance(resource, dict):
@@ -124,9 +129,29 @@ def read_resource(line: bytes) -> dict[str, Any] | Reason | None:
     return resource if named or is_header(resource) else "no-id"
 
 
+def load(line: bytes) -> Any:
+    """What a line's JSON says; a number beyond all doubles (1e999) is infinite.
+
+    JSON bounds no number (RFC 8259, section 6). Raises `orjson.JSONDecodeError`.
+    """
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        try:
+            _CHECKED.decode(line)
+            return json.loads(line.decode(), parse_int=_number)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            pass
+        raise
+
+
 def is_header(resource: dict[str, Any]) -> bool:
     """Whether it only says whose resources follow, in a file that is organized by patient."""
     return resource["resourceType"] == "Parameters" and "id" not in resource
+
+
+def _number(written: str) -> float:
+    return int(written) if len(written) <= _LONGEST_INTEGER else float(written)
 
 
 def _why_not_json(line: bytes) -> Reason | None:

@@ -20,7 +20,7 @@ from isal import igzip
 from exports.delivery import Delivered, file_chunks
 from exports.identities import IdHashes
 from exports.judging import Judged
-from exports.ndjson import BLANKS, judge, read_lines, unpack, whole_lines
+from exports.ndjson import BLANKS, judge, load, read_lines, unpack, whole_lines
 from exports.progress import Progress
 from exports.sieve import Dropped, Sieve, Sifting
 
@@ -251,7 +251,7 @@ def _id_of(line: bytes) -> str:
     try:
         return _read_id(line).id
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return str(orjson.loads(line)["id"])
+        return str(load(line)["id"])
 
 
 def _new_copy(path: Path, stack: ExitStack) -> igzip.IGzipFile:

@@ -10,15 +10,17 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, NotRequired, TypedDict, cast, get_args
 
+import msgspec
 import orjson
 
 from exports.deletions import read_deletions
 from exports.delivery import file_chunks
 from exports.errors import FhirloomError
 from exports.identities import repeated as in_several
-from exports.ndjson import read_lines, unpack
+from exports.narrowing import NOTHING_NARROWED, Narrowing
+from exports.ndjson import is_header, read_lines, read_resource, unpack
 from exports.outcomes import ISSUE_CODES
 from exports.outcomes import SEVERITIES as FHIR_SEVERITIES
 
@@ -37,6 +39,7 @@ Kind = Literal[
     "repeated",  # rows whose id is in another file of the export too
     "missing-type",  # a type that was asked for, and of which there is no file
     "extra-type",  # rows of a type that was not asked for
+    "unasked-rows",  # rows that a parameter the server accepted should have left out
     "cut-line",  # a file that ends in the middle of a line
     "bad-line",  # lines that are no resource
     "size",  # another number of bytes than the server said
@@ -58,6 +61,17 @@ SEVERITIES: Final[Mapping[str, Severity]] = {
 FAILING: Final[frozenset[Kind]] = frozenset({"missing-rows", "cut-line"})
 """By default what means lost rows fails; whatever else is found is told."""
 TOLD: Final[frozenset[Kind]] = frozenset({"uncounted"})
+
+
+class _Head(TypedDict):
+    """What tells when a resource last changed."""
+
+    resourceType: str
+    id: str
+    meta: NotRequired[Any]
+
+
+_read_head: Final = msgspec.json.Decoder(_Head).decode
 GRAVE: Final = frozenset({"fatal", "error"})
 
 
@@ -135,11 +149,13 @@ def reconcile(
     policy: Policy = DEFAULT_POLICY,
     *,
     repeated: Mapping[str, int] | None = None,
+    heeded: Narrowing = NOTHING_NARROWED,
 ) -> list[Finding]:
     """Every disagreement between request, manifest and files, in the order of the files.
 
-    `repeated` are rows by type whose id is in several files (`exports.identities.repeated`). What
-    the lines of one file tell by themselves is `told_by_lines`.
+    `repeated` are rows by type whose id is in several files (`exports.identities.repeated`);
+    `heeded` is what the server took on to leave out (`Narrowing.of_heeded`). What the lines of one
+    file tell by themselves is `told_by_lines`.
     """
     landed = [file for file in files if file.remote.kind == "files"]
     findings = [found for file in landed for found in _of_file(file, manifest, policy)]
@@ -149,6 +165,7 @@ def reconcile(
         if file.delivered.judged.cut
     ]
     findings += _of_types(request, landed, policy)
+    findings += _of_unasked(landed, heeded, policy)
     findings += _of_repeated(repeated or {}, policy)
     outcomes = [file for file in files if file.remote.kind == "errors"]
     findings += [found for file in outcomes for found in _of_outcomes(file, policy)]
@@ -246,6 +263,32 @@ def _of_types(
         yield policy.finding("missing-type", 0, of=kind)
     for kind in sorted(set(rows) - set(request.types)):
         yield policy.finding("extra-type", rows[kind], expected=0, of=kind)
+
+
+def _of_unasked(
+    landed: Sequence[Downloaded], heeded: Narrowing, policy: Policy
+) -> Iterator[Finding]:
+    """Rows that are kept all the same: a server may add what the others refer to."""
+    unasked: Counter[str] = Counter()
+    for file in landed:
+        judged = file.delivered.judged
+        if not any(map(heeded.concerns, judged.rows)):
+            continue
+        heads = heeded.of_times_alone and judged.readable
+        for _, _, line in read_lines(unpack(file_chunks(file.path))):
+            resource = _head(line) if heads else read_resource(line)
+            if isinstance(resource, dict) and not is_header(resource) and heeded.refused(resource):
+                unasked[resource["resourceType"]] += 1
+    for kind, rows in sorted(unasked.items()):
+        yield policy.finding("unasked-rows", rows, expected=0, of=kind)
+
+
+def _head(line: bytes) -> dict[str, Any] | str | None:
+    """Of a file of good lines alone: what tells time, read some times as fast as the whole."""
+    try:
+        return cast("dict[str, Any]", _read_head(line))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return read_resource(line)
 
 
 def _of_outcomes(file: Downloaded, policy: Policy) -> Iterator[Finding]:

@@ -65,6 +65,12 @@ class RunningJob:
         dropped = () if self.job is None else self.job.dropped
         return Narrowing.of_dropped(self._request, {*dropped, *self._profile.ignores})
 
+    @property
+    def heeded(self) -> Narrowing:
+        """What the server took on to leave out."""
+        dropped = () if self.job is None else self.job.dropped
+        return Narrowing.of_heeded(self._request, {*dropped, *self._profile.ignores})
+
     def begin(self) -> None:
         """Kick the export off, and record it. Raises `FhirloomError`.
 

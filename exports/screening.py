@@ -51,6 +51,7 @@ PRESETS: Final[Mapping[str, tuple[str, ...]]] = {
 
 _PATIENT: Final = re.compile(rb"(?:(?<![A-Za-z])Patient\\?/|urn:uuid:)([A-Za-z0-9._~\-]+)")
 # A pattern that begins with plain letters is searched for some times as fast.
+_REFERENCE: Final = re.compile(rb"Patient(?<![A-Za-z]Patient)\\?/([A-Za-z0-9._~\-]+)")
 _PERHAPS_PATIENT: Final = re.compile(rb"Patient\\?/([A-Za-z0-9._~\-]+)")
 _ESCAPED: Final = re.compile(rb"\\u00[2-7]")
 _TELLING: Final = re.compile(rb'HTEST|"link"|\\u00[2-7]')
@@ -118,10 +119,10 @@ class Screen:
             patient = orjson.loads(line)
             if (reason := self._why(patient)) is not None:
                 excluded.setdefault(patient["id"], reason)
-            for other in _linked(patient):
+            for other in linked_patients(patient):
                 links[patient["id"]].add(other)
                 links[other].add(patient["id"])
-        return _closed(excluded, links)
+        return closed_over(excluded, links)
 
     def why_labelled(self, resource: Mapping[str, Any]) -> Exclusion | None:
         """Why a resource is left out for what it is marked with itself, or None."""
@@ -148,7 +149,7 @@ def named_patients(line: bytes) -> set[bytes]:
     """The ids of all patients that a line (a good one) names, itself included if it is one."""
     if _ESCAPED.search(line):
         line = orjson.dumps(orjson.loads(line))
-    return set(_PATIENT.findall(line))
+    return set(_PATIENT.findall(line) if b"urn:uuid:" in line else _REFERENCE.findall(line))
 
 
 def may_name(text: bytes, patients: frozenset[bytes]) -> bool:
@@ -178,8 +179,14 @@ def may_mention(line: bytes, patients: frozenset[bytes]) -> bool:
     return not patients.isdisjoint(tokens | plain)
 
 
-def _closed(excluded: dict[str, Exclusion], links: Mapping[str, set[str]]) -> dict[str, Exclusion]:
-    """All that are the same person as an excluded one, excluded for the same reason."""
+def closed_over(
+    patients: Mapping[str, Exclusion], links: Mapping[str, set[str]]
+) -> dict[str, Exclusion]:
+    """All that are the same person as an excluded one, excluded for the same reason.
+
+    `links` tell of each id those that it is linked with; each link stands there both ways.
+    """
+    excluded = dict(patients)
     waiting = sorted(excluded)
     while waiting:
         patient = waiting.pop()
@@ -190,7 +197,8 @@ def _closed(excluded: dict[str, Exclusion], links: Mapping[str, set[str]]) -> di
     return dict(sorted(excluded.items()))
 
 
-def _linked(patient: Mapping[str, Any]) -> Iterable[str]:
+def linked_patients(patient: Mapping[str, Any]) -> Iterable[str]:
+    """The ids of the patients whom a Patient's links say to be the same person."""
     for link in _objects(patient.get("link")):
         for other in _objects(link.get("other")):
             reference = str(other.get("reference", ""))

@@ -18,7 +18,7 @@ import orjson
 from exports.delivery import Delivered, file_chunks
 from exports.judging import Judged
 from exports.narrowing import FILTERED, NOTHING_NARROWED, Narrowing
-from exports.ndjson import judge, read_lines, unpack, whole_lines
+from exports.ndjson import judge, load, read_lines, unpack, whole_lines
 from exports.screening import (
     TEST,
     TEST_PATIENTS,
@@ -117,7 +117,7 @@ class Sifting:
             return Dropped(narrowed=parameter)
         kept = self.narrowing.line_of(line)
         if kept is None:
-            parameter = self.narrowing.refused(orjson.loads(line))
+            parameter = self.narrowing.refused(load(line))
             return Dropped(narrowed=parameter, alone=parameter == FILTERED)
         return kept
 
@@ -150,10 +150,10 @@ class Sifting:
         if self._ids:
             if kind[0] == "Patient" and kind[1] in self.excluded:
                 return Dropped(self.excluded[kind[1]])
-            if named := self._ids & named_patients(line):
+            if named := self._ids & _named(line):
                 return Dropped(self.excluded[min(named).decode()])
         if self.screen.reads_labels and may_be_marked(line):
-            labelled = self.screen.why_labelled(orjson.loads(line))
+            labelled = self.screen.why_labelled(load(line))
             return None if labelled is None else Dropped(labelled, alone=True)
         return None
 
@@ -163,4 +163,20 @@ def _patients(path: Path) -> Iterator[bytes]:
     for _, _, line in read_lines(unpack(file_chunks(path))):
         verdict = judge(line)
         if isinstance(verdict, tuple) and verdict[0] == "Patient":
-            yield line
+            yield _within_doubles(line)
+
+
+def _named(line: bytes) -> set[bytes]:
+    try:
+        return named_patients(line)
+    except orjson.JSONDecodeError:
+        return named_patients(_within_doubles(line))
+
+
+def _within_doubles(line: bytes) -> bytes:
+    """A good line as any reader takes it: without its numbers that are beyond all doubles."""
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return orjson.dumps(load(line))
+    return line

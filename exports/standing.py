@@ -3,11 +3,14 @@
 What stands: of each (type, id) the newest `meta.lastUpdated`; of equal ones that of the later
 delivery, and within one delivery as `exports.versions` orders them. A deletion takes away what
 earlier deliveries brought; what the same or a later one brings was there after it. A patient
-who left takes along what was delivered up to then.
+who left takes along their record, as it was delivered up to then. A patient whom a landing left
+out takes along every row that names them, and so does each that a standing `Patient.link` makes
+the same person; they stay out until a delivery of everything.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -23,6 +26,7 @@ from numpy.typing import NDArray
 from exports.landing import LandingZone
 from exports.merge_index import index_zone
 from exports.progress import Progress, silent
+from exports.screening import Exclusion, closed_over
 from exports.sealed import Sealed
 
 MEMORY: Final = "1GB"
@@ -32,15 +36,36 @@ CREATE TEMP TABLE deletions AS
 SELECT type, id, max(position) AS position
 FROM read_parquet($files, filename = true) JOIN places USING (filename) GROUP BY type, id
 """
+NEWEST_FIRST: Final = "last_updated DESC, position DESC, content_hash DESC, file, line"
+LINKS: Final = f"""
+SELECT id, unnest(linked) FROM (
+    SELECT id, linked
+    FROM (
+        SELECT * FROM read_parquet($files, filename = true) JOIN places USING (filename)
+    ) AS delivered
+    ANTI JOIN deletions ON deletions.id = delivered.id AND deletions.type = 'Patient'
+        AND deletions.position > delivered.position
+    QUALIFY row_number() OVER (PARTITION BY id ORDER BY {NEWEST_FIRST}) = 1
+)
+"""  # noqa: S608 - constants alone
 REMAINING: Final = """
 SELECT delivered.*,
     coalesce(deletions.position > delivered.position, false) AS deleted,
-    coalesce(departures.position >= delivered.position, false) AS departed
+    naming.line IS NOT NULL
+        OR coalesce(departures.position >= delivered.position, false) AS departed
 FROM (
     SELECT * FROM read_parquet($files, filename = true) JOIN places USING (filename)
 ) AS delivered
 LEFT JOIN deletions ON deletions.id = delivered.id AND deletions.type = $type
 LEFT JOIN departures ON departures.patient = delivered.patient
+LEFT JOIN (
+    SELECT DISTINCT filename, file, line
+    FROM (
+        SELECT filename, file, line, unnest(named) AS patient
+        FROM read_parquet($files, filename = true)
+    ) SEMI JOIN excluded USING (patient)
+) AS naming ON naming.filename = delivered.filename
+    AND naming.file = delivered.file AND naming.line = delivered.line
 """
 COUNTED: Final = f"""
 SELECT count(*), count(*) FILTER (deleted), count(*) FILTER (departed AND NOT deleted)
@@ -51,7 +76,7 @@ COPY (
     SELECT $type AS type, id, zone, file, line, "offset", length, last_updated, content_hash
     FROM ({REMAINING}) WHERE NOT deleted AND NOT departed
     QUALIFY row_number() OVER (
-        PARTITION BY id ORDER BY last_updated DESC, position DESC, content_hash DESC, file, line
+        PARTITION BY id ORDER BY {NEWEST_FIRST}
     ) = 1
     ORDER BY position, file, line
 ) TO $target (FORMAT parquet, COMPRESSION zstd)
@@ -81,8 +106,7 @@ class Delivery:
     """A delivered zone's part in a merge.
 
     `whole`: the types of which it delivers all that there is (None: all types), so that nothing
-    older of them stands. `left`: ids of the patients who had left when it was made; so have
-    those whom its landing left out.
+    older of them stands. `left`: ids of the patients who had left when it was made.
     """
 
     zone: LandingZone
@@ -119,6 +143,7 @@ class Standing(AbstractContextManager["Standing"]):
         self._connection.register("departures", self._departures())
         files = [str(index.path / "deleted.parquet") for index in self._indexes]
         self._connection.execute(DELETIONS, {"files": files})
+        self._connection.register("excluded", self._excluded())
 
     def __exit__(self, *raised: object) -> None:
         self._connection.close()
@@ -192,7 +217,7 @@ class Standing(AbstractContextManager["Standing"]):
         last = {
             patient: position
             for position, part in enumerate(self._deliveries)
-            for patient in sorted(part.left | part.zone.excluded_patients().keys())
+            for patient in sorted(part.left)
         }
         return pa.table(
             {
@@ -200,6 +225,21 @@ class Standing(AbstractContextManager["Standing"]):
                 "position": pa.array(last.values(), pa.int64()),
             }
         )
+
+    def _excluded(self) -> pa.Table:
+        """Who must not be in it, with all who are the same person by what stands."""
+        excluded: dict[str, Exclusion] = {}
+        for part in self._deliveries:
+            # A delivery of everything was screened by itself.
+            known = {} if part.whole is None else excluded
+            excluded = part.zone.excluded_patients() | known
+        if excluded and (files := self._rows.get("Patient")):
+            links: defaultdict[str, set[str]] = defaultdict(set)
+            for patient, other in self._connection.execute(LINKS, {"files": files}).fetchall():
+                links[patient].add(other)
+                links[other].add(patient)
+            excluded = closed_over(excluded, links)
+        return pa.table({"patient": pa.array(excluded, pa.string())})
 
 
 def _rows(index: Sealed, resource_type: str) -> Path:

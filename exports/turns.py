@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from exports.durable import open_private
 from exports.errors import FhirloomError
 
 
@@ -14,7 +15,7 @@ from exports.errors import FhirloomError
 def alone(lock: Path, refusal: FhirloomError) -> Iterator[None]:
     """Hold `lock` while the block runs; raises `refusal` where another holds it."""
     lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with lock.open("w") as held:
+    with open_private(lock, "w") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -25,6 +26,6 @@ def alone(lock: Path, refusal: FhirloomError) -> Iterator[None]:
 @contextmanager
 def in_turn(lock: Path) -> Iterator[None]:
     """Hold `lock` while the block runs, once no other does."""
-    with lock.open("w") as held:
+    with open_private(lock, "w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         yield

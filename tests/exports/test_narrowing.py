@@ -227,6 +227,27 @@ def test_dropped_parameters_are_applied_and_elements_in_any_case() -> None:
     assert (whole.since, whole.type_filters) == (request.since, request.type_filters)
 
 
+def test_what_should_have_been_heeded_is_what_can_be_told_here() -> None:
+    request = ExportRequest(
+        server="https://ehr.example.org/fhir",
+        level="patient",
+        types=("Observation",),
+        since=datetime(2024, 1, 1, tzinfo=UTC),
+        elements=("id",),
+        patients=("p-1",),
+        type_filters=("Observation?code=1", "Observation?code:in=urn:x", "Condition?code=1"),
+    )
+    # Filters of a type are alternatives: one that can't be decided leaves all of them open.
+    heeded = Narrowing.of_heeded(request, ())
+    assert heeded == Narrowing(
+        since=request.since, patients=("p-1",), type_filters=("Condition?code=1",)
+    )
+    left = Narrowing.of_heeded(request, {"_since", "patient", "_typeFilter"})
+    assert left == NOTHING_NARROWED
+    group = replace(request, level="group", group_id="g", patients=())
+    assert Narrowing.of_heeded(group, ()).since is None
+
+
 def test_what_was_not_asked_for_is_not_in_the_zone(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from exports.download import Downloaded
 from exports.errors import FhirloomError
 from exports.landing import Arrival, land_folder
 from exports.manifest import ExportManifest, Kind, RemoteFile
+from exports.narrowing import Narrowing
 from exports.reconcile import (
     FAILING,
     KINDS,
@@ -56,7 +58,11 @@ def arrived(folder: Path, content: bytes, *, kind: Kind = "files", **told: Any) 
 
 
 def found(
-    *files: Downloaded, request: ExportRequest = ASKED, policy: str = "", organized_by: str = ""
+    *files: Downloaded,
+    request: ExportRequest = ASKED,
+    policy: str = "",
+    organized_by: str = "",
+    dropped: Collection[str] = (),
 ) -> dict[tuple[str, str], tuple[str, int | None, int]]:
     manifest = ExportManifest(
         transaction_time=WHEN,
@@ -64,10 +70,37 @@ def found(
         files=tuple(file.remote for file in files),
         organized_by=organized_by,
     )
-    findings = reconcile(request, manifest, files, Policy.of(policy))
+    heeded = Narrowing.of_heeded(request, dropped)
+    findings = reconcile(request, manifest, files, Policy.of(policy), heeded=heeded)
     told = {(one.kind, one.type): (one.severity, one.expected, one.found) for one in findings}
     assert len(told) == len(findings)
     return told  # type: ignore[return-value]
+
+
+def test_rows_that_a_heeded_parameter_would_have_left_out_are_told(tmp_path: Path) -> None:
+    def seen(name: str, updated: str, subject: str) -> bytes:
+        row = {"resourceType": "Observation", "id": name, "subject": {"reference": subject}}
+        return orjson.dumps(row | ({"meta": {"lastUpdated": updated}} if updated else {})) + b"\n"
+
+    content = b"\n".join(
+        [
+            seen("1", "2023-01-01T00:00:00Z", "Patient/a"),
+            seen("2", "2024-06-01T00:00:00Z", "Patient/b"),
+            seen("3", "", "Patient/a").replace(b'"id"', b'"n":1e999,"id"'),
+        ]
+    )
+    told = {"type": "Observation", "count": 3}
+    by_time = replace(ASKED, since=WHEN)
+    unasked = ("unasked-rows", "Observation")
+    whole = arrived(tmp_path, content, **told)
+    assert found(whole, request=by_time) == {unasked: ("warning", 0, 1)}
+    assert found(whole, request=by_time, dropped={"_since"}) == {}
+    failing = found(whole, request=by_time, policy="unasked-rows=fail")
+    assert failing[unasked][0] == "failure"
+    by_patient = replace(ASKED, level="patient", patients=("b",))
+    assert found(whole, request=by_patient) == {unasked: ("warning", 0, 2)}
+    dirty = arrived(tmp_path, b'{"x"\n' + content, type="Observation", count=4)
+    assert found(dirty, request=by_time) == {unasked: ("warning", 0, 1)}
 
 
 def test_where_all_agrees_there_is_nothing_to_tell(tmp_path: Path) -> None:

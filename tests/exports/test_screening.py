@@ -106,6 +106,28 @@ def test_an_escape_hides_nobody(tmp_path: Path, written: bytes) -> None:
     assert zone.excluded == {"test-patient": 2}
 
 
+def test_a_number_beyond_all_doubles_hides_nobody(tmp_path: Path) -> None:
+    huge = b',"n":1e999}'
+    marked = orjson.dumps(patient("p-test", meta={"tag": [TEST_MARK]}))[:-1] + huge
+    rows = [
+        orjson.dumps(about("o-1", "Patient/p-test"))[:-1] + huge,
+        orjson.dumps(about("o-2", "Patient/p"))[:-1] + rb',"s":"\u0041","n":1e999}',
+    ]
+    zone = land(tmp_path, {"o": rows, "p": [marked, patient("p")]})
+    assert ids_of_lines(zone) == {"Patient/p", "Observation/o-2"}
+    assert zone.excluded == {"test-patient": 2}
+
+
+def ids_of_lines(zone: LandingZone) -> set[str]:
+    """The same, by a reader to whom no number is too large."""
+    return {
+        f"{kind}/{json.loads(line)['id']}"
+        for kind in zone.rows()
+        for path in zone.paths(kind)
+        for line in unpacked(path).splitlines()
+    }
+
+
 @pytest.mark.parametrize(
     "system",
     ["http://hl7.org/fhir/v3/ActReason", "urn:oid:2.16.840.1.113883.5.8", ""],
