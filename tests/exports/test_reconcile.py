@@ -89,10 +89,9 @@ def test_rows_that_a_heeded_parameter_would_have_left_out_are_told(tmp_path: Pat
             seen("3", "", "Patient/a").replace(b'"id"', b'"n":1e999,"id"'),
         ]
     )
-    told = {"type": "Observation", "count": 3}
     by_time = replace(ASKED, since=WHEN)
     unasked = ("unasked-rows", "Observation")
-    whole = arrived(tmp_path, content, **told)
+    whole = arrived(tmp_path, content, type="Observation", count=3)
     assert found(whole, request=by_time) == {unasked: ("warning", 0, 1)}
     assert found(whole, request=by_time, dropped={"_since"}) == {}
     failing = found(whole, request=by_time, policy="unasked-rows=fail")
