@@ -40,7 +40,7 @@ check: $(READY) ## the inner loop: style, types and import rules
 	$(BIN)/lint-imports
 
 chaos: $(READY) ## kill the export with -9 a hundred times, and demand the same landing zone
-	FHIRLOOM_KILLS=100 $(BIN)/pytest -n 0 tests/exports/test_chaos.py
+	FHIRLOOM_KILLS=100 $(BIN)/pytest -n 0 tests/exports/bulk/test_chaos.py
 
 bench: bench-export ## all the benchmarks
 

@@ -45,8 +45,8 @@ from deid.persons import (
 )
 from deid.rules import Rules
 from exports.errors import FhirloomError
-from exports.landing import LandingZone
-from exports.links import patient_links
+from exports.increments.links import patient_links
+from exports.landing.zone import LandingZone
 from exports.sealed import CURRENT, Sealed, Stage, hash_json, open_sealed, sealing
 
 VERSION: Final = 2

@@ -25,7 +25,7 @@ from deid.tables import tables_stage, write_tables
 from deid.vocabulary import FILE as VOCABULARY_FILE
 from deid.vocabulary import Vocabulary, freeze_vocabulary
 from exports.errors import FhirloomError
-from exports.landing import LandingZone
+from exports.landing.zone import LandingZone
 from exports.progress import Progress, silent
 from exports.sealed import Sealed, find_sealed, hash_json, sealing
 

@@ -19,8 +19,8 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from exports.landing import LandingZone
-from exports.ndjson import load
+from exports.landing.ndjson import load
+from exports.landing.zone import LandingZone
 from exports.progress import Progress, silent
 
 SHORTEST: Final = 4

@@ -25,7 +25,7 @@ from deid.rules import ResearchView, Rules
 from deid.tables import located_sql, windows, written_rows_sql
 from deid.vocabulary import Vocabulary
 from exports.errors import FhirloomError
-from exports.links import linked
+from exports.increments.links import linked
 
 
 @dataclass(frozen=True)

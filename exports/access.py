@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
+from exports.connection.origins import LOOPBACK
 from exports.errors import FhirloomError
-from exports.origins import LOOPBACK
 
 SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 """RFC 6749, section 3.3: a scope-token."""

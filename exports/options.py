@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from exports.reconcile import DEFAULT_POLICY, Policy
-from exports.screening import TEST_PATIENTS, Screen
+from exports.landing.reconcile import DEFAULT_POLICY, Policy
+from exports.landing.screening import TEST_PATIENTS, Screen
 
 Edition = Literal["", "STU1", "STU2", "STU3", "STU4"]
 

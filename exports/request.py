@@ -12,8 +12,8 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from exports.access import OPEN, Access
+from exports.connection.origins import LOOPBACK
 from exports.errors import FhirloomError
-from exports.origins import LOOPBACK
 from exports.resource_types import RESOURCE_TYPES
 from exports.sealed import hash_json
 

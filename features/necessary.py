@@ -32,7 +32,7 @@ from features.spec import Feature, FeatureSpec
 from features.task import Task
 
 MERGES: Final = ("Patient.active", "Patient.link")
-"""What tells that two patients are one person (`exports.links`); no view reads it."""
+"""What tells that two patients are one person (`exports.increments.links`); no view reads it."""
 CODE_PARAMETERS: Final = {"Observation": "combo-code", "DocumentReference": "type"}
 """The search parameter that looks wherever a type's view reads codes, if it isn't `code`.
 

@@ -57,8 +57,8 @@ def cancel(work: Path, as_json: bool) -> None:
                 where=str(work),
                 fix="Name the work folder of the export to cancel with --work.",
             )
-        from exports.bulk import cancel as give_up
-        from exports.incremental import cancel_increment
+        from exports.bulk.export import cancel as give_up
+        from exports.increments.increment import cancel_increment
         from flows.sources import request_of
 
         request = request_of(settings, asked)
@@ -80,7 +80,7 @@ def keys(folder: Path, algorithm: Literal["ES384", "RS384"], kid: str) -> None:
 
     The private key stays in DIR, for its owner alone. A key that is there is kept and shown.
     """
-    from exports.keys import PRIVATE_NAME, make_keys, public_jwks
+    from exports.connection.keys import PRIVATE_NAME, make_keys, public_jwks
 
     private = folder / PRIVATE_NAME
     if not private.is_file():

@@ -14,8 +14,8 @@ from flows.summary import Facts, told
 if TYPE_CHECKING:
     from deid.deidentify import Deidentified
     from deid.research import ResearchTables
-    from exports.landing import LandingZone
-    from exports.reconcile import Finding
+    from exports.landing.reconcile import Finding
+    from exports.landing.zone import LandingZone
     from features.matrix import FeatureMatrix
     from training.registry import RegisteredModel
     from training.report import ReportFacts

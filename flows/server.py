@@ -135,7 +135,7 @@ def instant(written: str, option: str) -> datetime | None:
 def _proxy(given: str) -> str:
     """The proxy's URL. Raises `FhirloomError` (bad-input) for a password that everybody can see."""
     if given and "://" not in given:
-        from exports.login import read_secret
+        from exports.connection.login import read_secret
 
         return read_secret(Path(given), "--proxy").strip()
     if "@" in given:

@@ -26,7 +26,7 @@ class Settings:
 
     `exported_at` is an ISO instant with zone and says when a folder's NDJSON was exported.
     `keep_test_patients`, `leave_out` (a file of patients) and `labels` say who and what is landed
-    (`exports.screening`). `task` and `features` are the names of shipped declarations, or paths of
+    (`landing.screening`). `task` and `features` are the names of shipped declarations, or paths of
     YAML files.
     """
 

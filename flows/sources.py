@@ -13,10 +13,10 @@ from flows.settings import Settings
 from flows.work import Work
 
 if TYPE_CHECKING:
-    from exports.landing import LandingZone
+    from exports.landing.screening import Screen
+    from exports.landing.zone import LandingZone
     from exports.options import ExportOptions
     from exports.request import ExportRequest
-    from exports.screening import Screen
 
 IDENTIFIER: Final = "Patient.identifier"
 
@@ -56,8 +56,8 @@ def request_of(settings: Settings, asked: ServerSettings) -> ExportRequest:
 
 def options_of(settings: Settings, asked: ServerSettings) -> ExportOptions:
     """How the server is asked; raises `FhirloomError` (bad-input)."""
+    from exports.landing.reconcile import Policy
     from exports.options import ExportOptions
-    from exports.reconcile import Policy
 
     return ExportOptions(
         fresh=asked.fresh,
@@ -97,19 +97,19 @@ def _from_server(
 
         return search(request, work.phi, options=options, progress=progress)
     if asked.since == AUTO:
-        from exports.incremental import export_increment
+        from exports.increments.increment import export_increment
 
         return export_increment(
             request, work.phi, options=options, progress=progress, full_every=asked.full_interval
         )
-    from exports.bulk import export
+    from exports.bulk.export import export
 
     return export(request, work.phi, options=options, progress=progress)
 
 
 def _from_sandbox(settings: Settings, work: Work, progress: Progress) -> LandingZone:
     from exports.access import Access
-    from exports.bulk import export
+    from exports.bulk.export import export
     from exports.options import ExportOptions
     from exports.request import ExportRequest
     from exports.sandbox.population import Hospital
@@ -123,8 +123,8 @@ def _from_sandbox(settings: Settings, work: Work, progress: Progress) -> Landing
 
 
 def _from_folder(settings: Settings, work: Work, progress: Progress) -> LandingZone:
-    from exports.landing import land_folder
-    from exports.sieve import Sieve
+    from exports.landing.sieve import Sieve
+    from exports.landing.zone import land_folder
 
     return land_folder(
         Path(settings.ndjson),
@@ -136,7 +136,7 @@ def _from_folder(settings: Settings, work: Work, progress: Progress) -> LandingZ
 
 
 def _screen(settings: Settings) -> Screen:
-    from exports.screening import Screen
+    from exports.landing.screening import Screen
 
     return Screen.of(
         test_patients=not settings.keep_test_patients,

@@ -71,7 +71,7 @@ def _land(work: Work, progress: Progress) -> Done:
 
 def _deidentify(work: Work, progress: Progress, *, refreeze: bool = False) -> Done:
     from deid.deidentify import deidentify
-    from exports.landing import open_landing
+    from exports.landing.zone import open_landing
     from features.valuesets import declared
 
     landing = open_landing(work.phi)

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from exports.access import Access
+from exports.connection.keys import read_key
 from exports.durable import write_durably
-from exports.keys import read_key
 from exports.sandbox.login import Door, FixedDoor, basic, bearer
 from exports.sandbox.manner import Manner
 from exports.sandbox.smart_server import Authorizer

@@ -12,8 +12,8 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 
-from exports.delivery import file_chunks
-from exports.ndjson import unpack
+from exports.landing.delivery import file_chunks
+from exports.landing.ndjson import unpack
 
 NDJSON: Final = "application/fhir+ndjson"
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from exports.profile import FOLDER, GENERIC, profile_names
+from exports.bulk.profile import FOLDER, GENERIC, profile_names
 from exports.sandbox.faults import FAULTS
 from exports.sandbox.mischief.exchange import EVERYWHERE, Fault, Place
 

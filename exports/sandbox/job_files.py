@@ -17,8 +17,8 @@ from typing import Final
 
 import orjson
 
-from exports.delivery import file_chunks
-from exports.ndjson import BLANKS, read_lines, unpack
+from exports.landing.delivery import file_chunks
+from exports.landing.ndjson import BLANKS, read_lines, unpack
 from exports.progress import Progress
 from exports.sandbox.cohort import patient_of
 from exports.sandbox.elements import Resource

@@ -12,8 +12,8 @@ from typing import Final, Literal, Protocol
 
 import orjson
 
-from exports.delivery import file_chunks
-from exports.ndjson import BLANKS, read_lines, unpack
+from exports.landing.delivery import file_chunks
+from exports.landing.ndjson import BLANKS, read_lines, unpack
 from exports.progress import Progress
 from exports.sealed import hash_file, hash_json
 

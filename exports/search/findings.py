@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from exports.reconcile import Finding, Kind, Policy, count_outcomes
+from exports.landing.reconcile import Finding, Kind, Policy, count_outcomes
 from exports.search.parts import Part, Plan
 
 

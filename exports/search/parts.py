@@ -18,8 +18,8 @@ from typing import Any, Final
 
 import orjson
 
+from exports.bulk.job import FOLDER
 from exports.durable import open_private, sync_folder, write_json_durably
-from exports.job import FOLDER
 from exports.request import ExportRequest
 
 PLAN: Final = "plan.json"

@@ -14,10 +14,10 @@ from typing import Any, Final
 import httpx
 import orjson
 
-from exports.login import Login
+from exports.connection.login import Login
+from exports.connection.transport import Patience
+from exports.connection.waiting import retry_after
 from exports.search.protocol import Answer, Query, Refused, Way
-from exports.transport import Patience
-from exports.waiting import retry_after
 
 WORKER: Final = Path(__file__).with_name("worker.py")
 PAGE: Final = 200

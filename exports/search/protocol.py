@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from exports.connection.login import Login
+from exports.connection.outcomes import ISSUE_CODES
 from exports.errors import Code, FhirloomError
-from exports.login import Login
-from exports.outcomes import ISSUE_CODES
 
 NOT_OFFERED: Final = frozenset({403, 404, 405, 501})
 NOT_UNDERSTOOD: Final = frozenset({400, 414, 422})

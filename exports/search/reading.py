@@ -17,7 +17,7 @@ from threading import Event
 from typing import Final
 
 from exports.errors import FhirloomError
-from exports.screening import named_patients
+from exports.landing.screening import named_patients
 from exports.search.compartment import REFERENCED
 from exports.search.parts import Part, Parts
 from exports.search.process import SearchProcess

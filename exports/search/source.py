@@ -20,13 +20,15 @@ from threading import Event, Lock
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
-from exports.export_log import ExportLog
-from exports.job import JobRecord
-from exports.landing import LandingZone, find_landing
+from exports.bulk.job import JobRecord
+from exports.connection.origins import LOOPBACK
+from exports.connection.session import open_session
+from exports.connection.transport import Patience
+from exports.landing.export_log import ExportLog
+from exports.landing.reconcile import refuse
+from exports.landing.zone import LandingZone, find_landing
 from exports.options import DEFAULT_OPTIONS, ExportOptions
-from exports.origins import LOOPBACK
 from exports.progress import Progress, silent
-from exports.reconcile import refuse
 from exports.request import ExportRequest
 from exports.search.cohort import make_plan
 from exports.search.compartment import BY_PATIENT, OFFERED, REFERENCED, check_types
@@ -36,8 +38,6 @@ from exports.search.process import SearchProcess
 from exports.search.protocol import NOBODY, Way
 from exports.search.reading import BATCH, BY_ID, Lists, TypeReader, TypeSearch, references
 from exports.search.zone import Reading, seal_parts
-from exports.session import open_session
-from exports.transport import Patience
 
 DEFAULT_PATIENCE: Final = Patience()
 
@@ -214,7 +214,7 @@ def _scoped(request: ExportRequest) -> tuple[str, ...]:
 
 
 def _way(request: ExportRequest) -> Way:
-    """The way that `exports.session` takes too: by the named proxy, or the environment's."""
+    """The way that `connection.session` takes too: by the named proxy, or the environment's."""
     access, parts = request.access, urlsplit(request.base)
     proxy = access.proxy
     host = parts.hostname or ""

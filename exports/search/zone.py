@@ -12,20 +12,20 @@ from typing import BinaryIO, Final
 
 import orjson
 
-from exports.delivery import take
-from exports.export_log import EventLog
-from exports.landing import Arrival, LandingZone, find_landing, seal_landing
-from exports.narrowing import Narrowing
-from exports.ndjson import judge
+from exports.landing.delivery import take
+from exports.landing.export_log import EventLog
+from exports.landing.narrowing import Narrowing
+from exports.landing.ndjson import judge
+from exports.landing.provenance import write_provenance
+from exports.landing.sieve import Sieve
+from exports.landing.zone import Arrival, LandingZone, find_landing, seal_landing
 from exports.options import ExportOptions
 from exports.progress import Progress
-from exports.provenance import write_provenance
 from exports.request import ExportRequest
 from exports.sealed import hash_json
 from exports.search.compartment import REFERENCED
 from exports.search.findings import of_plan, of_remarks, of_type
 from exports.search.parts import Part, Parts, Plan
-from exports.sieve import Sieve
 
 MERGED: Final = "merged"
 REMARKS: Final = "OperationOutcome.ndjson"

@@ -2,7 +2,7 @@
 
 A server in its own process has gzip files of observations ready. Two clients, each in a process
 of its own, take turns: a loop that downloads, unzips and counts line feeds, and
-`exports.bulk.export`, from kick-off to the sealed landing zone. The medians are compared.
+`exports.bulk.export.export`, from kick-off to the sealed landing zone. The medians are compared.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any, Final
 import httpx
 import orjson
 
-from exports.bulk import export
+from exports.bulk.export import export
 from exports.request import ExportRequest
 
 GOALS: Final = {"ratio": 1.6, "resident MB": 100.0, "landing / wire": 1.01}

@@ -10,7 +10,7 @@ import pytest
 
 from deid.deidentify import Deidentified, deidentify
 from deid.rules import Rules
-from exports.landing import land_folder
+from exports.landing.zone import land_folder
 from tests.deid.resources import Resource, write_ndjson
 
 

@@ -21,7 +21,7 @@ from deid.engine import bind, connect
 from deid.extract import extract
 from deid.persons import REPLACED, bind_persons, followed
 from deid.rules import load_rules
-from exports.landing import land_folder
+from exports.landing.zone import land_folder
 from exports.sealed import CURRENT, MANIFEST, Sealed
 from tests.deid.resources import (
     Deidentify,

@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from exports.access import Access
-from exports.keys import SigningKey, read_key
+from exports.connection.keys import SigningKey, read_key
 from exports.request import ExportRequest
 from exports.sandbox.app import SandboxEhr
 from exports.sandbox.credentials import credentials

@@ -7,9 +7,9 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
 from exports.access import Access
-from exports.bulk import export
+from exports.bulk.export import export
+from exports.connection.transport import Patience
 from exports.request import ExportRequest
-from exports.transport import Patience
 
 HASTE = Patience(retries=8, first_wait=0.01, longest_wait=0.05)
 

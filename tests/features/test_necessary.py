@@ -15,7 +15,7 @@ import pytest
 
 from deid.deidentify import Deidentified, deidentify
 from deid.rules import load_rules
-from exports.landing import land_folder
+from exports.landing.zone import land_folder
 from exports.request import ExportRequest
 from exports.sandbox.population import Hospital, write_export
 from features.build import build

@@ -18,7 +18,7 @@ from deid.deidentify import deidentify
 from deid.persons import LINKS
 from deid.rules import load_rules
 from exports.errors import FhirloomError
-from exports.landing import LandingZone, land_folder
+from exports.landing.zone import LandingZone, land_folder
 from exports.sandbox.population import Hospital, write_export
 from exports.sealed import CURRENT
 from features.build import build

@@ -16,8 +16,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from deid.rules import load_rules
+from exports.connection.keys import public_jwks
 from exports.errors import FhirloomError
-from exports.keys import public_jwks
 from exports.sandbox.faults import FAULTS
 from exports.sandbox.manner import Manner
 from exports.sandbox.server import Sandbox, running_folder

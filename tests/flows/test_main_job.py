@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from deid.crosswalk import PATIENTS as CROSSWALK
-from exports.landing import open_landing
+from exports.landing.zone import open_landing
 from exports.sealed import CURRENT, Stage, sealing
 from features.matrix import FeatureMatrix, bucket_path, open_matrix
 from flows import summary

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import orjson
 
-from exports.smart import CLIENT_ASSERTION_TYPE, assertion
+from exports.connection.smart import CLIENT_ASSERTION_TYPE, assertion
 
 KICK_OFF = {"Accept": "application/fhir+json", "Prefer": "respond-async"}
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import httpx
 
+from exports.connection.smart import CLIENT_ASSERTION_TYPE, assertion
 from exports.sandbox.faults import FAULTS
 from exports.sandbox.mischief.exchange import Memory
-from exports.smart import CLIENT_ASSERTION_TYPE, assertion
 from tests.exports.sandbox.asking import KICK_OFF, parameters
 from tests.exports.ward import write_ward
 

@@ -16,13 +16,13 @@ import httpx
 import psutil
 import pytest
 
-from exports.bulk import export
+from exports.bulk.export import export
+from exports.connection.transport import Patience
 from exports.errors import FhirloomError
 from exports.request import ExportRequest
 from exports.sandbox.manner import Login, Manner
 from exports.sandbox.population import Hospital
 from exports.sandbox.server import Sandbox, running_folder, running_sandbox
-from exports.transport import Patience
 
 AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
 PARENT = """

@@ -10,8 +10,8 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from exports.connection.transport import Patience
 from exports.request import ExportRequest
-from exports.transport import Patience
 
 PAGE = 3
 FAST = Patience(retries=2, first_wait=0.01, longest_wait=0.02)

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from exports.access import Access
 from exports.errors import FhirloomError
-from exports.landing import LandingZone
+from exports.landing.zone import LandingZone
 from exports.options import ExportOptions
 from exports.search.source import search
 from tests.exports.search.searchable import FAST, SearchServer, observation, outcome

@@ -1,0 +1,1 @@
+"""A FHIR server reached: origins, logins, tokens, and requests sent with patience."""

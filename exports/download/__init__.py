@@ -1,0 +1,1 @@
+"""The files of an export, fetched in parallel, resumed, and judged on the way."""

@@ -1,0 +1,1 @@
+"""Exports that go on where the last one ended, and the merge that makes them one."""

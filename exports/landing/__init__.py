@@ -1,0 +1,1 @@
+"""What was delivered: every line accounted for, screened, reconciled and sealed."""
