@@ -26,6 +26,7 @@ from exports.connection.session import Session
 from exports.errors import FhirloomError
 from exports.landing.export_log import EventLog
 from exports.landing.narrowing import Narrowing
+from exports.progress import Progress, silent
 from exports.request import ExportRequest, Level
 
 WHAT: Final = "the export's kick-off"
@@ -69,6 +70,7 @@ class Starter:
         log: EventLog,
         *,
         allow_wider: bool,
+        progress: Progress = silent,
     ) -> None:
         self._session = session
         self._request = request
@@ -77,6 +79,7 @@ class Starter:
         self._pace = pace
         self._log = log
         self._allow_wider = allow_wider
+        self._progress = progress
 
     def start(self) -> KickOff:
         """Start it. Raises `FhirloomError` (server) where no job was started.
@@ -178,6 +181,7 @@ class Starter:
                 return refusal
             if time.monotonic() - began > self._pace.outage:
                 raise refusal.error(self._busy())
+            self._progress(attempts + 1, None, "times the server was busy")
             time.sleep(self._pace.pause(response, attempts))
             attempts += 1
 

@@ -88,6 +88,7 @@ class RunningJob:
             self._pace,
             self._log,
             allow_wider=self._options.allow_wider,
+            progress=self._progress,
         ).start()
         self.job = self._record.begin(
             started.status_url, self._export_id, self._profile.name, started.dropped

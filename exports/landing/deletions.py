@@ -6,24 +6,29 @@ are DELETE requests. Their URLs may be relative, absolute or of one version.
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import orjson
 
-from exports.landing.delivery import file_chunks
-from exports.landing.ndjson import read_lines, unpack
+from exports.landing.ndjson import BYTE_ORDER_MARK
 from exports.resource_types import RESOURCE_TYPES
+
+LONGEST_BUNDLE: Final = 2**28
+"""Bytes of a line at most: a server may tell all deletions in one Bundle."""
 
 
 def read_deletions(files: Iterable[Path]) -> Iterator[tuple[str, str] | None]:
     """The (type, id) of each deletion in these files; None for what can't be understood."""
     for path in files:
-        for _, _, line in read_lines(unpack(file_chunks(path))):
-            if line.strip():
-                yield from _of_bundle(line)
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            for line in iter(partial(file.readline, LONGEST_BUNDLE), b""):
+                if bundle := line.removeprefix(BYTE_ORDER_MARK).strip():
+                    yield from _of_bundle(bundle)
 
 
 def _of_bundle(line: bytes) -> Iterator[tuple[str, str] | None]:

@@ -23,6 +23,7 @@ from exports.connection.session import open_session
 from exports.connection.transport import Patience
 from exports.errors import FhirloomError
 from exports.landing.export_log import NO_LOG
+from exports.progress import Progress, silent
 from exports.request import ExportRequest
 from tests.exports.scripted import Answer, Asked, Script, accepted, outcome, serving
 
@@ -59,10 +60,18 @@ def start(
     *,
     allow_wider: bool = False,
     log: Any = NO_LOG,
+    progress: Progress = silent,
 ) -> KickOff:
     with open_session(server.base, OPEN, Patience(0)) as session:
         return Starter(
-            session, request, profile, capability, HASTE, log, allow_wider=allow_wider
+            session,
+            request,
+            profile,
+            capability,
+            HASTE,
+            log,
+            allow_wider=allow_wider,
+            progress=progress,
         ).start()
 
 
@@ -281,8 +290,11 @@ def test_a_lasting_refusal_is_asked_for_once(server: Script, refusal: Answer, to
 def test_a_server_that_is_busy_is_waited_for_and_not_for_ever(server: Script) -> None:
     busy = [Answer(429, headers={"Retry-After": "0"}), outcome(503, "throttled")]
     server.answer = lambda asked: busy.pop(0) if busy else accepted()
-    assert start(server, request_of(server)).status_url
+    heard: list[tuple[int, int | None, str]] = []
+    progress = lambda *told: heard.append(told)  # noqa: E731 - a listener
+    assert start(server, request_of(server), progress=progress).status_url
     assert len(server.seen) == 3
+    assert [done for done, _, _ in heard] == [1, 2]
     server.answer = lambda asked: outcome(429, "throttled", SECRET)
     with pytest.raises(FhirloomError, match="429") as raised:
         start(server, request_of(server))

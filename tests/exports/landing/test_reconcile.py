@@ -14,8 +14,10 @@ import pytest
 from exports.bulk.manifest import ExportManifest, Kind, RemoteFile
 from exports.download.downloads import Downloaded
 from exports.errors import FhirloomError
+from exports.landing.deletions import read_deletions
 from exports.landing.delivery import take
 from exports.landing.narrowing import Narrowing
+from exports.landing.ndjson import LONGEST_LINE
 from exports.landing.reconcile import (
     FAILING,
     KINDS,
@@ -194,6 +196,15 @@ def test_deletions_are_counted_by_the_bundle_or_one_by_one(
     file = arrived(tmp_path, bundle, kind="deleted", type="Bundle", count=count)
     expected = {("missing-rows", "Bundle"): (severity, count, 1)} if severity else {}
     assert found(file) == expected
+
+
+def test_all_deletions_may_stand_in_one_long_bundle(tmp_path: Path) -> None:
+    filler = " " * LONGEST_LINE
+    entries = [{"request": {"method": "DELETE", "url": f"Patient/{n}"}} for n in range(3)]
+    bundle = orjson.dumps({"resourceType": "Bundle", "note": filler, "entry": entries})
+    file = arrived(tmp_path, bundle + b"\n", kind="deleted", type="Bundle", count=3)
+    assert list(read_deletions([file.path])) == [("Patient", f"{n}") for n in range(3)]
+    assert found(file) == {}
 
 
 def test_a_file_that_ends_within_a_line_is_a_loss(tmp_path: Path) -> None:
