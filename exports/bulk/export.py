@@ -29,8 +29,9 @@ from exports.errors import FhirloomError
 from exports.landing.export_log import ExportLog
 from exports.landing.provenance import write_provenance
 from exports.landing.reconcile import reconcile, refuse
+from exports.landing.screening import Exclusion
 from exports.landing.sieve import Sieve
-from exports.landing.zone import Arrival, LandingZone, find_landing, seal_landing
+from exports.landing.zone import Arrival, LandingZone, find_landing, landed_zones, seal_landing
 from exports.options import DEFAULT_OPTIONS, ExportOptions
 from exports.progress import Progress, silent
 from exports.request import ExportRequest
@@ -192,7 +193,7 @@ class _Export:
             renew=lambda: running.renewed(manifest),
             parallel=self._options.parallel,
         )
-        sieve = Sieve(self._options.screen, running.narrowing)
+        sieve = Sieve(self._options.screen, running.narrowing, self._known_before(manifest))
         spec = _content(self._request, manifest, files, sieve)
         zone = find_landing(self._phi, spec)
         if zone is None:
@@ -213,6 +214,25 @@ class _Export:
         )
         running.release()
         return zone
+
+    def _known_before(self, manifest: ExportManifest) -> dict[str, Exclusion]:
+        """The test patients of the last landing of all patients, where this is none.
+
+        Such a landing is no export like this one, so that what this one has sealed changes nothing
+        where it is gone on with.
+        """
+        request = self._request
+        brings_all = request.since is None and (not request.types or "Patient" in request.types)
+        if brings_all or not self._options.screen.test_patients:
+            return {}
+        earlier = [
+            (time, zone.sealed.key, zone)
+            for zone in landed_zones(self._phi)
+            if (time := zone.transaction_time) is not None and time <= manifest.transaction_time
+            if zone.brings_all_patients
+        ]
+        excluded = max(earlier)[2].excluded_patients() if earlier else {}
+        return {patient: why for patient, why in excluded.items() if why == "test-patient"}
 
     def _seal(
         self,
@@ -240,6 +260,7 @@ class _Export:
             "server_rows": manifest.server_rows,
             "errors": sum(f.delivered.judged.lines for f in files if f.remote.kind == "errors"),
             "dropped": list(running.known_job.dropped),
+            "since": self._request.scope["since"],
             "deleted_reported": any(file.remote.kind == "deleted" for file in files),
         }
         return seal_landing(

@@ -45,7 +45,7 @@ from exports.sealed import (
     sealing,
 )
 
-VERSION: Final = 2
+VERSION: Final = 3
 IDENTITIES: Final = ".identities"
 TEST_PATIENTS_OUT: Final = Sieve()
 """What is left out of a landing zone unless it is told otherwise."""
@@ -140,6 +140,12 @@ class LandingZone:
         """Whether the server tells deletions at all: then none told means none happened."""
         return bool(self.sealed.facts.get("deleted_reported", False))
 
+    @property
+    def brings_all_patients(self) -> bool:
+        """Whether the Patients of whoever is in it came with it, and not only what changed."""
+        partial = self.sealed.facts.get("since") is not None
+        return not partial and any(file.type == "Patient" for file in self.files)
+
     def deletions(self) -> Iterator[tuple[str, str]]:
         """The (type, id) of each resource that the server says was deleted."""
         files = sorted((self.sealed.path / "deleted").glob("*"))
@@ -202,6 +208,12 @@ def open_landing(phi: Path) -> LandingZone:
             fix="Run `fhirloom export` on this work folder first.",
         )
     return LandingZone(sealed)
+
+
+def landed_zones(phi: Path) -> list[LandingZone]:
+    """All landing zones below `phi`, in the order of their names."""
+    folders = sorted(path for path in (phi / "landing").glob("*") if not path.is_symlink())
+    return [LandingZone(found) for path in folders if (found := open_sealed(path)) is not None]
 
 
 def find_landing(phi: Path, spec: str) -> LandingZone | None:

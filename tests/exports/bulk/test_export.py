@@ -592,3 +592,45 @@ def test_who_must_not_be_in_it_is_part_of_what_is_asked(ehr: Any, phi: Path) -> 
     ehr.seen.clear()
     assert export(ehr.request, phi, options=without).sealed.digest == second.sealed.digest
     assert ehr.seen == []
+
+
+@pytest.mark.parametrize(
+    "narrowed",
+    [
+        {"types": ("Observation",)},
+        {"types": ("Observation",), "since": datetime(2000, 1, 1, tzinfo=UTC)},
+    ],
+    ids=["types", "since"],
+)
+def test_test_patients_are_known_from_the_landing_that_brought_them(
+    start_ehr: Callable[..., Any], phi: Path, tmp_path: Path, narrowed: dict[str, Any]
+) -> None:
+    folder = tmp_path / "ward"
+    folder.mkdir()
+    test = {"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "HTEST"}
+    rows: dict[str, list[dict[str, Any]]] = {
+        "Patient": [
+            {"resourceType": "Patient", "id": "real"},
+            {"resourceType": "Patient", "id": "test", "meta": {"security": [test]}},
+        ],
+        "Observation": [
+            {
+                "resourceType": "Observation",
+                "id": owner,
+                "subject": {"reference": f"Patient/{owner}"},
+            }
+            for owner in ("real", "test")
+        ],
+    }
+    for name, resources in rows.items():
+        lines = b"".join(json.dumps(resource).encode() + b"\n" for resource in resources)
+        (folder / f"{name}.0001.ndjson.gz").write_bytes(gzip.compress(lines))
+    ehr = start_ehr(folder=folder)
+    alone = export(replace(ehr.request, **narrowed), tmp_path / "alone" / "phi")
+    assert alone.rows() == {"Observation": 2}
+    export(ehr.request, phi)
+    known = export(replace(ehr.request, **narrowed), phi)
+    assert known.rows() == {"Observation": 1}
+    assert known.excluded == {"test-patient": 1}
+    again = export(replace(ehr.request, **narrowed), phi, fresh=True)
+    assert again.sealed.digest == known.sealed.digest
