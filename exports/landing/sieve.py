@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Final
 
 import orjson
 
@@ -61,10 +60,6 @@ class Sieve:
             patients = (line for path, _ in brought for line in _patients(path))
             excluded = self.screen.excluded_patients(patients, known=excluded)
         return Sifting(self.screen, self.narrowing, excluded)
-
-
-OPEN_SIEVE: Final = Sieve(Screen(test_patients=False))
-"""A sieve that lets everything through, for what was sieved before."""
 
 
 @dataclass(frozen=True)

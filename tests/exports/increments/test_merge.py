@@ -27,7 +27,7 @@ from exports.increments.standing import Delivery
 from exports.landing.delivery import take
 from exports.landing.ndjson import read_lines, unpack
 from exports.landing.screening import Screen
-from exports.landing.sieve import OPEN_SIEVE, Sieve
+from exports.landing.sieve import Sieve
 from exports.landing.zone import (
     TEST_PATIENTS_OUT,
     Arrival,
@@ -349,7 +349,9 @@ def test_who_was_left_out_stays_out_until_a_delivery_of_everything(
     phi: Path, deliver: Deliveries
 ) -> None:
     out = Delivery(deliver([patient("p") | {"meta": TEST_MARK}, patient("q")]))
-    more = deliver([observation("1", "p"), observation("2", "q")], sieve=OPEN_SIEVE)
+    more = deliver(
+        [observation("1", "p"), observation("2", "q")], sieve=Sieve(Screen(test_patients=False))
+    )
     assert ids_of(merge(phi, [out, Delivery(more)])) == ["Observation/2", "Patient/q"]
     anew = Delivery(more, whole=None)
     assert ids_of(merge(phi, [out, anew])) == ["Observation/1", "Observation/2"]

@@ -17,7 +17,7 @@ from exports.errors import FhirloomError
 from exports.landing.delivery import take
 from exports.landing.ndjson import LONGEST_LINE
 from exports.landing.screening import ACT_CODE, ACT_REASON, CONFIDENTIALITY, PRESETS, Screen
-from exports.landing.sieve import OPEN_SIEVE, Sieve
+from exports.landing.sieve import Sieve
 from exports.landing.zone import Arrival, LandingZone, land_folder, seal_landing
 from exports.sealed import hash_file
 
@@ -333,7 +333,11 @@ def test_the_servers_remarks_about_them_are_not_kept(tmp_path: Path, packed: boo
 
 
 def test_an_open_sieve_lets_everything_through(tmp_path: Path) -> None:
-    zone = land(tmp_path, {"p": [patient("p-test", meta={"tag": [TEST_MARK]})]}, OPEN_SIEVE)
+    zone = land(
+        tmp_path,
+        {"p": [patient("p-test", meta={"tag": [TEST_MARK]})]},
+        Sieve(Screen(test_patients=False)),
+    )
     assert zone.rows() == {"Patient": 1}
     assert zone.excluded == {}
 
