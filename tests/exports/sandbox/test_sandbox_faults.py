@@ -3,6 +3,7 @@ nothing."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -103,8 +104,15 @@ def test_each_fault_can_be_seen(start_ehr: Callable[..., Any], tmp_path: Path) -
         return Witness(ehr, http).look()
 
     with httpx.Client(base_url=ehr.root, trust_env=False) as http:
-        look()  # the files are there from now on
+        _prepared(look)
         clean = look()
         assert look() == clean
         for name in FAULTS:
             assert look(name) != clean, name
+
+
+def _prepared(look: Callable[[], Seen]) -> None:
+    """Looks until a manifest is seen: the files are there from then on, and their types told."""
+    deadline = time.monotonic() + 60
+    while not any('"transactionTime"' in str(part) for seen in look() for part in seen):
+        assert time.monotonic() < deadline, "no export was ever complete"
