@@ -27,7 +27,7 @@ from deid.vocabulary import Vocabulary
 from exports.progress import Progress, silent
 from exports.sealed import Sealed, Stage, hash_file, hash_json
 
-VERSION: Final = 1
+VERSION: Final = 2
 BUCKETS: Final = 16
 """Patient buckets of each table: what is read, sorted and held in memory at once."""
 
