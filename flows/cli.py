@@ -28,6 +28,7 @@ from flows.options import (
 )
 from flows.server import AUTO
 from flows.settings import load_settings
+from flows.view_commands import view
 from flows.work import Work, open_work
 
 
@@ -40,6 +41,7 @@ def main() -> None:
 main.add_command(export)
 main.add_command(keys)
 main.add_command(sandbox)
+main.add_command(view)
 
 
 @main.command(epilog=EPILOG)
