@@ -7,29 +7,24 @@ there. The tables are written and proven inside the PHI zone; only then do they 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import pyarrow.parquet as pq
-
-from deid.anonymity import k_anonymity
-from deid.closed_domain import Closure, closed_domain
-from deid.crosswalk import Crosswalk, crosswalk
 from deid.extract import extract
-from deid.identifiers import identifiers
-from deid.leak_scan import Scan, released_strings, scan
+from deid.identity.crosswalk import crosswalk
 from deid.oracle import FILE, write_oracle
+from deid.proofs.proof import Evidence
+from deid.proofs.prove import prove
 from deid.research import RULES, ResearchTables
 from deid.rules import Rules, load_rules
 from deid.tables import tables_stage, write_tables
 from deid.vocabulary import FILE as VOCABULARY_FILE
 from deid.vocabulary import Vocabulary, freeze_vocabulary
-from exports.errors import FhirloomError
 from exports.landing.zone import LandingZone
 from exports.progress import Progress, silent
-from exports.sealed import Sealed, find_sealed, hash_json, sealing
+from exports.sealed import Sealed, find_sealed, sealing
 
 DUPLICATE: Final = "duplicate or superseded version"
 
@@ -98,7 +93,8 @@ def deidentify(
         facts = write_tables(
             unproven, extracted, walk, vocabulary, rules, spill=phi / "spill", progress=progress
         )
-        proofs = prove(unproven, landing, walk, vocabulary, rules, phi, progress=progress)
+        evidence = Evidence(unproven, landing, extracted, walk, vocabulary, rules, phi, truth)
+        proofs = prove(evidence, progress=progress)
         with sealing(research / "tables", stage) as draft:
             for table in sorted(unproven.iterdir()):
                 shutil.move(table, draft.path)
@@ -120,75 +116,6 @@ def deidentify(
         tuple(ViewCounts(**item) for item in sealed.facts["counts"]),
         tuple(Proof(**item) for item in sealed.facts["proofs"]),
         oracle,
-    )
-
-
-def prove(
-    folder: Path,
-    landing: LandingZone,
-    walk: Crosswalk,
-    vocabulary: Vocabulary,
-    rules: Rules,
-    phi: Path,
-    *,
-    progress: Progress = silent,
-) -> list[dict[str, Any]]:
-    """Run the proofs over tables that are not released yet.
-
-    Returns each proof's name, outcome and detail; raises `FhirloomError` (proof-failed) otherwise.
-    """
-    from deid.second_opinion import opinions
-
-    closed = closed_domain(folder, walk, vocabulary, rules, spill=phi / "spill")
-    if not closed.holds:
-        raise _open(closed, phi)
-    patients = pq.read_table(walk.patients, columns=["patient_id", "surrogate"])
-    scanned = scan(folder, identifiers(landing, progress=progress), patients, vocabulary.published)
-    seen = opinions(released_strings(folder, vocabulary.published))
-    if not scanned.clean or seen:
-        raise _leaky(scanned, seen, phi)
-    suspected = {"strings_scanned": scanned.strings, "strings_suspected": 0}
-    details = {
-        "closed domain": closed.facts(),
-        "leak scan": scanned.facts(),
-        "second opinion": suspected,
-        "k-anonymity, reported only": k_anonymity(folder, rules),
-    }
-    return [{"name": name, "passed": True, "detail": detail} for name, detail in details.items()]
-
-
-def _open(closed: Closure, phi: Path) -> FhirloomError:
-    what = "The check of closed domains did not find its own negative controls"
-    if closed.outside:
-        places = "; ".join(sorted(closed.outside))
-        what = f"What was to be released is outside its closed domains ({places})"
-    ref = f"domain-{hash_json([closed.facts(), closed.outside])[:8]}"
-    return _refused(what, closed.values, phi, ref)
-
-
-def _leaky(scanned: Scan, seen: Mapping[str, set[str]], phi: Path) -> FhirloomError:
-    suspected = [f"{text}: {', '.join(sorted(entities))}" for text, entities in seen.items()]
-    places = sorted({**scanned.string_hits, **scanned.number_hits})
-    if not scanned.control_found:
-        what = "The leak scan did not find its own negative control"
-    elif places:
-        what = f"Identifiers of the input stand in what was to be released ({'; '.join(places)})"
-    else:
-        what = f"Presidio takes {len(seen)} of the strings to be released for identifiers"
-    ref = f"leak-{hash_json(scanned.facts())[:8]}"
-    return _refused(what, scanned.values + suspected, phi, ref)
-
-
-def _refused(what: str, values: Sequence[str], phi: Path, ref: str) -> FhirloomError:
-    logs = phi / "logs"
-    logs.mkdir(mode=0o700, exist_ok=True)
-    (logs / f"{ref}.log").write_text("\n".join(values) + "\n")
-    return FhirloomError(
-        "proof-failed",
-        what,
-        where="de-identified tables; nothing was released",
-        fix="Correct the view or domain that let it through, or justify an exception.",
-        ref=ref,
     )
 
 

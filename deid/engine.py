@@ -13,7 +13,7 @@ import duckdb
 import fsspec
 import pyarrow as pa
 
-from deid.compiler import text
+from deid.sql_on_fhir.compiler import text
 
 MACROS: Final = """
 CREATE OR REPLACE TEMP MACRO moment(written) AS (

@@ -20,10 +20,10 @@ from typing import Final
 import duckdb
 import pyarrow as pa
 
-from deid.compiler import compile_view, name, text
 from deid.engine import bind, connect, copy_to
 from deid.quarantine import REASON, set_apart
 from deid.rules import DomainColumn, ResearchView, Rules
+from deid.sql_on_fhir.compiler import compile_view, name, text
 from exports.landing.zone import LandingZone
 from exports.progress import Progress, silent
 from exports.sealed import Sealed, Stage, find_sealed, sealing

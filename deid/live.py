@@ -17,9 +17,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deid.crosswalk import ENCOUNTERS, PATIENTS, assign
 from deid.engine import bind, connect, fetch, memory_file
 from deid.extract import extract_sql, quantity_table
+from deid.identity.crosswalk import ENCOUNTERS, PATIENTS, assign
 from deid.quarantine import readable
 from deid.rules import ResearchView, Rules
 from deid.tables import located_sql, windows, written_rows_sql

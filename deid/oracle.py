@@ -7,8 +7,8 @@ from typing import Final
 
 import pyarrow.parquet as pq
 
-from deid.crosswalk import Crosswalk
 from deid.engine import bind, connect, fetch
+from deid.identity.crosswalk import Crosswalk
 from exports.sealed import Sealed, Stage, find_sealed, hash_file, sealing
 
 VERSION: Final = 1

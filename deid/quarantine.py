@@ -14,9 +14,9 @@ from typing import Final
 
 import duckdb
 
-from deid.compiler import Query, compile_view
 from deid.engine import connect, memory_file
 from deid.rules import ResearchView
+from deid.sql_on_fhir.compiler import Query, compile_view
 
 REASON: Final = "breaks the view's types"
 BATCH: Final = 4096

@@ -26,7 +26,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from deid.view import Select, View, load_view
+from deid.sql_on_fhir.view import Select, View, load_view
 from exports.errors import FhirloomError
 from exports.sealed import hash_json
 

@@ -17,12 +17,12 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deid.compiler import name, text
-from deid.crosswalk import OLDEST_AGE, Crosswalk
 from deid.engine import bind, connect, fetch
 from deid.extract import RARE
-from deid.persons import ENCOUNTERS_IN_FORCE, bind_persons
+from deid.identity.crosswalk import OLDEST_AGE, Crosswalk
+from deid.identity.persons import ENCOUNTERS_IN_FORCE, bind_persons
 from deid.rules import PACKAGED, WRITTEN, DomainColumn, ResearchView, Rules
+from deid.sql_on_fhir.compiler import name, text
 from deid.vocabulary import Vocabulary
 from exports.progress import Progress, silent
 from exports.sealed import Sealed, Stage, hash_file, hash_json
@@ -47,7 +47,7 @@ def tables_stage(
             "extract": extracted.digest,
             "crosswalk": crosswalk.sealed.digest,
             "vocabulary": vocabulary.digest,
-            "proofs": hash_json([hash_file(PACKAGED / name) for name in PROOF_LISTS]),
+            "proofs": hash_json([hash_file(PACKAGED / "proofs" / name) for name in PROOF_LISTS]),
         },
         rules.hash,
     )

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from deid.engine import bind, connect, fetch
 from deid.extract import RARE
-from deid.persons import bind_persons
+from deid.identity.persons import bind_persons
 from deid.rules import Rules
 from exports.sealed import CURRENT, Sealed, Stage, hash_file, hash_json, open_sealed, sealing
 

@@ -25,9 +25,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from deid import fhir_types
-from deid.compiler import compile_view
 from deid.rules import Rules
+from deid.sql_on_fhir import fhir_types
+from deid.sql_on_fhir.compiler import compile_view
 from features.spec import Feature, FeatureSpec
 from features.task import Task
 

@@ -34,7 +34,7 @@ def conformance(folder: Path, engine: Literal["evaluator", "duckdb"], out: Path 
     The evaluator is to pass them all. DuckDB hands over to it what it does not claim: told apart
     here, and not passed in the report.
     """
-    from deid.evaluator.conformance import run_cases
+    from deid.sql_on_fhir.evaluator.conformance import run_cases
 
     told = run_cases(folder, engine)
     if out is not None:
@@ -75,9 +75,9 @@ def run(definition: Path, ndjson: Path, out: Path, work: Path) -> None:
     folder = open_work(work)
     with at_work(folder):
         place = _within(folder, out)
-        from deid.evaluator import engines
-        from deid.evaluator.definition import read_definition
-        from deid.evaluator.output import write_rows
+        from deid.sql_on_fhir.evaluator import engines
+        from deid.sql_on_fhir.evaluator.definition import read_definition
+        from deid.sql_on_fhir.evaluator.output import write_rows
 
         columns = read_definition(asked).columns
         found, engine = engines.run(asked, engines.ndjson_files(ndjson))
@@ -88,7 +88,7 @@ def run(definition: Path, ndjson: Path, out: Path, work: Path) -> None:
 
 def _within(work: Work, out: Path) -> Path:
     """Where `out` really is; raises `FhirloomError` (bad-input) where no view may be written."""
-    from deid.evaluator.output import FORMATS
+    from deid.sql_on_fhir.evaluator.output import FORMATS
 
     place, why = out.resolve(), ""
     if not place.is_relative_to(work.phi.resolve()):

@@ -13,9 +13,9 @@ import orjson
 import pyarrow.parquet as pq
 import pytest
 
-from deid.crosswalk import PATIENTS
 from deid.deidentify import deidentify
-from deid.persons import LINKS
+from deid.identity.crosswalk import PATIENTS
+from deid.identity.persons import LINKS
 from deid.rules import load_rules
 from exports.errors import FhirloomError
 from exports.landing.zone import LandingZone, land_folder

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from deid.crosswalk import PATIENTS as CROSSWALK
+from deid.identity.crosswalk import PATIENTS as CROSSWALK
 from exports.landing.zone import open_landing
 from exports.sealed import CURRENT, Stage, sealing
 from features.matrix import FeatureMatrix, bucket_path, open_matrix

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from deid.evaluator import functions
-from deid.evaluator.grammar import (
+from deid.sql_on_fhir.evaluator import functions
+from deid.sql_on_fhir.evaluator.grammar import (
     Call,
     Constant,
     Index,
@@ -18,8 +18,8 @@ from deid.evaluator.grammar import (
     This,
     walk,
 )
-from deid.evaluator.items import Item, children
-from deid.evaluator.operators import boolean, operate, single, truth
+from deid.sql_on_fhir.evaluator.items import Item, children
+from deid.sql_on_fhir.evaluator.operators import boolean, operate, single, truth
 from exports.errors import FhirloomError
 
 ENVIRONMENT: Final = frozenset({"context", "resource", "rootResource", "rowIndex"})

@@ -11,8 +11,8 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deid.evaluator.definition import Column
-from deid.evaluator.rows import Row
+from deid.sql_on_fhir.evaluator.definition import Column
+from deid.sql_on_fhir.evaluator.rows import Row
 
 FORMATS: Final = (".parquet", ".ndjson")
 _TYPES: Final = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}

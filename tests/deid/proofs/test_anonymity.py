@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from deid.anonymity import k_anonymity
+from deid.proofs.anonymity import k_anonymity
 from deid.rules import load_rules
 from tests.deid.resources import Deidentify, encounter, patient
 

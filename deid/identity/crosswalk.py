@@ -36,7 +36,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from deid.engine import bind, connect, fetch
-from deid.persons import (
+from deid.identity.persons import (
     ENCOUNTERS_IN_FORCE,
     REPLACED,
     TIMELINES_IN_FORCE,

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deid.compiler import compile_view
 from deid.engine import connect, fetch, memory_file
-from deid.fhirpath import parse
-from deid.view import parse_view
+from deid.sql_on_fhir.compiler import compile_view
+from deid.sql_on_fhir.fhirpath import parse
+from deid.sql_on_fhir.view import parse_view
 from exports.errors import FhirloomError
 
-OFFICIAL = Path(__file__).parents[2].parent / "shared" / "sql-on-fhir" / "tests"
+OFFICIAL = Path(__file__).parents[3].parent / "shared" / "sql-on-fhir" / "tests"
 
 ANSWERED = 45
 """Of the 98 official cases at hand, those that the compiler answers; it refuses the others."""

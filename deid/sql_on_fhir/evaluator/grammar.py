@@ -1,6 +1,7 @@
 """FHIRPath expressions, parsed to a tree: hl7.org/fhirpath (N1) without `is` and `as`.
 
-`deid.fhirpath` is the smaller grammar that the compiler answers. What both read, they read alike.
+`deid.sql_on_fhir.fhirpath` is the smaller grammar that the compiler answers. What both read, they
+read alike.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from deid.evaluator.items import Item
+from deid.sql_on_fhir.evaluator.items import Item
 from exports.errors import FhirloomError
 
 LONGEST: Final = 300

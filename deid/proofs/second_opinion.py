@@ -16,6 +16,9 @@ from presidio_analyzer.predefined_recognizers import (
     UsSsnRecognizer,
 )
 
+from deid.proofs.leak_scan import released_strings
+from deid.proofs.proof import Evidence, Verdict
+
 LOWEST_SCORE: Final = 0.4
 """Presidio's score from which a match counts; its bare patterns score 0.05 to 0.3."""
 
@@ -47,3 +50,16 @@ def opinions(strings: Iterable[str]) -> dict[str, set[str]]:
                 if match.score >= LOWEST_SCORE:
                     seen.setdefault(text, set()).add(match.entity_type)
     return seen
+
+
+def verdict(evidence: Evidence) -> Verdict:
+    """The proof over tables that are not released yet."""
+    strings = released_strings(evidence.folder, evidence.vocabulary.published)
+    seen = opinions(strings)
+    return Verdict(
+        "second opinion",
+        not seen,
+        {"strings_scanned": len(strings), "strings_suspected": len(seen)},
+        f"Presidio takes {len(seen)} of the strings to be released for identifiers",
+        tuple(f"{text}: {', '.join(sorted(entities))}" for text, entities in seen.items()),
+    )

@@ -10,11 +10,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 from typing import Any, Final
 
-from deid.evaluator.definition import Column, Definition, Selection, invalid, read_definition
-from deid.evaluator.expression import Environment, Expression, refusal
-from deid.evaluator.expression import evaluate as items_of
-from deid.evaluator.grammar import Constant
-from deid.evaluator.items import Item, plain, resource_item
+from deid.sql_on_fhir.evaluator.definition import (
+    Column,
+    Definition,
+    Selection,
+    invalid,
+    read_definition,
+)
+from deid.sql_on_fhir.evaluator.expression import Environment, Expression, refusal
+from deid.sql_on_fhir.evaluator.expression import evaluate as items_of
+from deid.sql_on_fhir.evaluator.grammar import Constant
+from deid.sql_on_fhir.evaluator.items import Item, plain, resource_item
 
 DEEPEST: Final = 100
 """Levels that `repeat` goes down: no resource has as many, a path that stays in place does."""

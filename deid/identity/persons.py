@@ -17,9 +17,9 @@ from typing import Final
 import duckdb
 import pyarrow as pa
 
-from deid.compiler import text
 from deid.engine import bind, fetch
 from deid.rules import Rules
+from deid.sql_on_fhir.compiler import text
 from exports.sealed import Sealed
 
 LINKS: Final = pa.schema({"patient_id": pa.string(), "survivor": pa.string()})

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from deid.crosswalk import ENCOUNTERS, PATIENTS, extend
 from deid.deidentify import Deidentified
 from deid.engine import bind, connect
 from deid.extract import extract
-from deid.persons import REPLACED, bind_persons, followed
+from deid.identity.crosswalk import ENCOUNTERS, PATIENTS, extend
+from deid.identity.persons import REPLACED, bind_persons, followed
 from deid.rules import load_rules
 from exports.landing.zone import land_folder
 from exports.sealed import CURRENT, MANIFEST, Sealed

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from deid.engine import memory_file
-from deid.evaluator.definition import read_definition
-from deid.evaluator.engines import answer, compiled
-from deid.evaluator.rows import Row, evaluate
+from deid.sql_on_fhir.evaluator.definition import read_definition
+from deid.sql_on_fhir.evaluator.engines import answer, compiled
+from deid.sql_on_fhir.evaluator.rows import Row, evaluate
 from exports.errors import FhirloomError
 
 Engine = Literal["evaluator", "duckdb"]

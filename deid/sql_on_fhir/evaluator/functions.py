@@ -1,6 +1,6 @@
 """FHIRPath's functions for views: those that SQL on FHIR v2 requires, and a few plain others.
 
-Functions with an expression for an argument (`where`, `exists`) are in `deid.evaluator.expression`.
+Functions with an expression for an argument (`where`, `exists`) are in `expression`.
 Each takes the collection that it is called on; a `ValueError` holds no value.
 """
 
@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from deid.evaluator import temporal
-from deid.evaluator.items import Item, children, is_of_type, number
-from deid.evaluator.operators import Items, boolean, single, truth, union
+from deid.sql_on_fhir.evaluator import temporal
+from deid.sql_on_fhir.evaluator.items import Item, children, is_of_type, number
+from deid.sql_on_fhir.evaluator.operators import Items, boolean, single, truth, union
 
 _REFERENCE: Final = re.compile(
     r"(?:^|/)([A-Z][A-Za-z]*)/([A-Za-z0-9.-]{1,64})(?:/_history/[^/]+)?\Z"

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from deid.evaluator.expression import Expression, check
-from deid.evaluator.grammar import parse
-from deid.evaluator.items import CHOICES, PRIMITIVES, Item
+from deid.sql_on_fhir.evaluator.expression import Expression, check
+from deid.sql_on_fhir.evaluator.grammar import parse
+from deid.sql_on_fhir.evaluator.items import CHOICES, PRIMITIVES, Item
 from exports.errors import FhirloomError
 
 NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")

@@ -1,7 +1,7 @@
 """ViewDefinitions of SQL on FHIR v2, read into frozen dataclasses.
 
 Spec: sql-on-fhir.org, StructureDefinition ViewDefinition. A column may carry tags; the tag named
-`fhirloom/domain` makes a view a research view (see `deid.domains`).
+`fhirloom/domain` makes a view a research view (see `deid.rules`).
 """
 
 from __future__ import annotations

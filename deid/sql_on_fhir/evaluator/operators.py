@@ -1,7 +1,7 @@
 """FHIRPath's operators on collections (hl7.org/fhirpath, N1): an empty operand mostly yields empty.
 
 A collection of several items where one is needed, or types that don't go together, are a
-`ValueError`, which holds no value; `deid.evaluator.expression` tells where.
+`ValueError`, which holds no value; `deid.sql_on_fhir.evaluator.expression` tells where.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal, DivisionByZero, InvalidOperation
 from typing import Any, Final
 
-from deid.evaluator import temporal
-from deid.evaluator.items import Item, number
+from deid.sql_on_fhir.evaluator import temporal
+from deid.sql_on_fhir.evaluator.items import Item, number
 
 Items = Sequence[Item]
 

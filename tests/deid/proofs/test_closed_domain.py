@@ -18,10 +18,10 @@ import pytest
 
 import deid.extract
 import deid.tables
-from deid import closed_domain as proof
-from deid.closed_domain import Closure, closed_columns, closed_domain
-from deid.crosswalk import Crosswalk
 from deid.deidentify import Deidentified, deidentify
+from deid.identity.crosswalk import Crosswalk
+from deid.proofs import closed_domain as proof
+from deid.proofs.closed_domain import Closure, closed_columns, closed_domain
 from deid.rules import DomainColumn, load_rules
 from exports.errors import FhirloomError
 from exports.landing.zone import land_folder

@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from deid.deidentify import Deidentified
-from deid.identifiers import SHORTEST, Identifier, digits, normal, of_resource
-from deid.leak_scan import Scan, scan
+from deid.proofs.identifiers import SHORTEST, Identifier, digits, normal, of_resource
+from deid.proofs.leak_scan import Scan, scan
+from deid.proofs.second_opinion import opinions
 from deid.rules import load_rules, research_view
-from deid.second_opinion import opinions
-from deid.view import parse_view
+from deid.sql_on_fhir.view import parse_view
 from exports.errors import FhirloomError
 from exports.sandbox.population import Hospital, patient_record
 from tests.deid.resources import Deidentify, encounter, observation, patient

@@ -29,8 +29,17 @@ import pyarrow.parquet as pq
 
 from deid.engine import bind, connect, fetch
 from deid.extract import RARE
-from deid.identifiers import SHORTEST, SHORTEST_NUMBER, Identifier, digits, normal
+from deid.proofs.identifiers import (
+    SHORTEST,
+    SHORTEST_NUMBER,
+    Identifier,
+    digits,
+    identifiers,
+    normal,
+)
+from deid.proofs.proof import Evidence, Verdict
 from deid.rules import load_rules
+from exports.progress import Progress, silent
 
 LONGEST_PHRASE: Final = 8
 """Tokens in a run of an output string."""
@@ -291,3 +300,17 @@ def _numbers_hit(
     result.numbers += row["scanned"]
     result.expected_by_chance += row["chance"] or 0.0
     return int(row["hits"])
+
+
+def verdict(evidence: Evidence, *, progress: Progress = silent) -> Verdict:
+    """The proof over tables that are not released yet."""
+    scanned = scan(
+        evidence.folder,
+        identifiers(evidence.landing, progress=progress),
+        pq.read_table(evidence.crosswalk.patients, columns=["patient_id", "surrogate"]),
+        evidence.vocabulary.published,
+    )
+    failure = "The leak scan did not find its own negative control"
+    if places := sorted({**scanned.string_hits, **scanned.number_hits}):
+        failure = f"Identifiers of the input stand in what was to be released ({'; '.join(places)})"
+    return Verdict("leak scan", scanned.clean, scanned.facts(), failure, tuple(scanned.values))

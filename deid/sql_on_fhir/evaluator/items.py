@@ -1,7 +1,7 @@
 """What an expression yields: JSON values with their FHIR types, as far as these are known.
 
 FHIR's JSON tells the type of a choice by the name of its element (`valueQuantity`), and of a
-resource by its `resourceType`; `deid.fhir_types` tells the types of the elements that it knows.
+resource by its `resourceType`; `fhir_types` tells the types of the elements that it knows.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
-from deid import fhir_types
+from deid.sql_on_fhir import fhir_types
 
 PRIMITIVES: Final = frozenset(
     {

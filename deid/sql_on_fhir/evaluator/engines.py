@@ -16,14 +16,14 @@ from typing import Any, Final
 
 import duckdb
 
-from deid import fhirpath
-from deid.compiler import Query, compile_view, name, text
 from deid.engine import connect, fetch
-from deid.evaluator.definition import Definition, Selection, read_definition
-from deid.evaluator.items import plain
-from deid.evaluator.rows import Row, rows
-from deid.evaluator.temporal import TEMPORAL
-from deid.view import parse_view
+from deid.sql_on_fhir import fhirpath
+from deid.sql_on_fhir.compiler import Query, compile_view, name, text
+from deid.sql_on_fhir.evaluator.definition import Definition, Selection, read_definition
+from deid.sql_on_fhir.evaluator.items import plain
+from deid.sql_on_fhir.evaluator.rows import Row, rows
+from deid.sql_on_fhir.evaluator.temporal import TEMPORAL
+from deid.sql_on_fhir.view import parse_view
 from exports.errors import FhirloomError
 
 _SCALARS: Final = ("BIGINT", "BOOLEAN", "DECIMAL", "DOUBLE", "INTEGER", "VARCHAR")

@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deid.engine import memory_file
-from deid.evaluator.conformance import run_cases, same_rows
-from deid.evaluator.engines import answer, compiled
-from deid.evaluator.grammar import parse
-from deid.evaluator.rows import evaluate
 from deid.rules import PACKAGED
+from deid.sql_on_fhir.evaluator.conformance import run_cases, same_rows
+from deid.sql_on_fhir.evaluator.engines import answer, compiled
+from deid.sql_on_fhir.evaluator.grammar import parse
+from deid.sql_on_fhir.evaluator.rows import evaluate
 from exports.errors import FhirloomError
 from exports.sandbox.population import Hospital, patient_record
 
-OFFICIAL = Path(__file__).parents[2].parent / "shared" / "sql-on-fhir" / "tests"
+OFFICIAL = Path(__file__).parents[3].parent / "shared" / "sql-on-fhir" / "tests"
 CLAIMED = 44
 COMPARED = 43  # of these, the cases that expect rows and no error
 """Of the 98 official cases at hand, those that DuckDB passes; it hands over the others."""

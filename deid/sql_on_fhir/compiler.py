@@ -12,9 +12,19 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
 
-from deid import fhir_types
-from deid.fhirpath import Call, Constant, Index, Literal, Member, Node, Operation, This, parse
-from deid.view import Select, View
+from deid.sql_on_fhir import fhir_types
+from deid.sql_on_fhir.fhirpath import (
+    Call,
+    Constant,
+    Index,
+    Literal,
+    Member,
+    Node,
+    Operation,
+    This,
+    parse,
+)
+from deid.sql_on_fhir.view import Select, View
 from exports.errors import FhirloomError
 
 LONGEST_LINE: Final = 16 * 1024 * 1024
@@ -294,7 +304,7 @@ class _Compiler:
             "bad-input",
             f"The view asks for {why}",
             where=f"view {self.view.name}, `{path}`",
-            fix="Name a supported R4 element or function (see deid/fhir_r4.json).",
+            fix="Name a supported R4 element or function (see deid/sql_on_fhir/fhir_r4.json).",
         )
 
 

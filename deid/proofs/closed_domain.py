@@ -22,11 +22,12 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deid.compiler import name, text
-from deid.crosswalk import OLDEST_AGE, Crosswalk
 from deid.engine import bind, connect, fetch
 from deid.extract import RARE
+from deid.identity.crosswalk import OLDEST_AGE, Crosswalk
+from deid.proofs.proof import Evidence, Verdict
 from deid.rules import DomainColumn, ResearchView, Rules
+from deid.sql_on_fhir.compiler import name, text
 from deid.tables import BUCKETS, LOCATED
 from deid.vocabulary import Vocabulary
 
@@ -299,3 +300,19 @@ def _quantity(view: ResearchView) -> str:
         return ""
     code, unit = (name(view.of(kind)[0].name) for kind in ("code", "unit"))
     return f" LEFT JOIN ranges AS q ON t.{code} = q.code AND t.{unit} = q.unit"
+
+
+def verdict(evidence: Evidence) -> Verdict:
+    """The proof over tables that are not released yet."""
+    closed = closed_domain(
+        evidence.folder,
+        evidence.crosswalk,
+        evidence.vocabulary,
+        evidence.rules,
+        spill=evidence.spill,
+    )
+    failure = "The check of closed domains did not find its own negative controls"
+    if closed.outside:
+        places = "; ".join(sorted(closed.outside))
+        failure = f"What was to be released is outside its closed domains ({places})"
+    return Verdict("closed domain", closed.holds, closed.facts(), failure, tuple(closed.values))

@@ -1,4 +1,0 @@
-"""Views of SQL on FHIR v2 on one resource at a time: all of the specification, at Python's speed.
-
-The compiler (`deid.compiler`) answers the part of it that research views need, at DuckDB's.
-"""

@@ -1,0 +1,1 @@
+"""Who is who: the crosswalk, and the persons that patient records belong to."""

@@ -1,0 +1,1 @@
+"""The proofs: what is checked of the tables before they are released."""
