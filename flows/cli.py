@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from flows.answering import EPILOG, alone, answers, prepared, tell
+from flows.deid_commands import deid
 from flows.ehr_commands import export, keys, sandbox
 from flows.options import (
     JSON,
@@ -38,6 +39,7 @@ def main() -> None:
     """From a health system's FHIR records to a registered ONNX model, de-identified on the way."""
 
 
+main.add_command(deid)
 main.add_command(export)
 main.add_command(keys)
 main.add_command(sandbox)
@@ -65,16 +67,6 @@ def run(work: Path, as_json: bool, **given: Any) -> None:
 
             facts = run_pipeline(folder.path, api)
     tell(facts, as_json)
-
-
-@main.command(epilog=EPILOG)
-@click.option("--refreeze-vocabulary", is_flag=True, help="Count again which codes may appear.")
-@WORK
-@JSON
-@answers
-def deid(work: Path, as_json: bool, refreeze_vocabulary: bool) -> None:
-    """De-identify what was landed, and prove it: WORK/research/tables."""
-    tell(alone(work, "REFREEZE" if refreeze_vocabulary else "DEID"), as_json)
 
 
 @main.group()
