@@ -6,7 +6,7 @@ SEARCH := .venv-search
 READY := $(VENV)/.ready $(SEARCH)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check chaos bench bench-export docs lock clean
+.PHONY: help setup run test check chaos bench bench-deid bench-export docs lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -42,10 +42,13 @@ check: $(READY) ## the inner loop: style, types and import rules
 chaos: $(READY) ## kill the export with -9 a hundred times, and demand the same landing zone
 	FHIRLOOM_KILLS=100 $(BIN)/pytest -n 0 tests/exports/bulk/test_chaos.py
 
-bench: bench-export ## all the benchmarks
+bench: bench-export bench-deid ## all the benchmarks
 
 bench-export: $(READY) ## the export's time and memory, against a loop that only downloads and unzips
 	$(BIN)/python -m tests.bench.export
+
+bench-deid: $(READY) ## de-identification's time and memory, against DuckDB reading the same columns
+	$(BIN)/python -m tests.bench.deid
 
 docs: $(READY) ## write the pages that are made from tables
 	$(BIN)/python -m exports.sandbox.handbook > docs/servers.md

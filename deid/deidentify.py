@@ -1,7 +1,10 @@
 """De-identification by 45 CFR 164.514(b)(2), whole: from the landing zone to proven tables.
 
+By the other policy (`deid.policy`) the same steps give a limited data set, in `phi/limited`.
+
 Extract, crosswalk, vocabulary, tables, proofs: each step is sealed, and a rerun takes up what is
-there. The tables are written and proven inside the PHI zone; only then do they cross over.
+there. The tables are written and proven inside the PHI zone; only then do they cross over, and
+their attestation is signed.
 """
 
 from __future__ import annotations
@@ -10,8 +13,11 @@ import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
+from deid.attestation.issue import Attestation, issue
+from deid.attestation.origin import origin
+from deid.balance import DUPLICATE
 from deid.extract import extract
 from deid.identity.crosswalk import crosswalk
 from deid.oracle import FILE, write_oracle
@@ -25,8 +31,6 @@ from deid.vocabulary import Vocabulary, freeze_vocabulary
 from exports.landing.zone import LandingZone
 from exports.progress import Progress, silent
 from exports.sealed import Sealed, find_sealed, sealing
-
-DUPLICATE: Final = "duplicate or superseded version"
 
 
 @dataclass(frozen=True)
@@ -52,13 +56,14 @@ class Proof:
 
 @dataclass(frozen=True)
 class Deidentified:
-    """Released tables, with the counts and proofs that came with them."""
+    """Released tables, with the counts and proofs that came with them, and what attests to them."""
 
     tables: ResearchTables
     vocabulary: Vocabulary
     counts: tuple[ViewCounts, ...]
     proofs: tuple[Proof, ...]
     oracle: Path | None
+    attestation: Attestation
 
 
 def deidentify(
@@ -69,20 +74,22 @@ def deidentify(
     truth: Path | None = None,
     rules: Rules | None = None,
     refreeze_vocabulary: bool = False,
+    left_out: frozenset[str] = frozenset(),
     progress: Progress = silent,
 ) -> Deidentified:
-    """De-identify a landing zone into `work/research/tables`.
+    """De-identify a landing zone into `work/research/tables`, or where the rules' policy has it.
 
-    `declared` holds the codes and prefixes of the value sets in use; `truth` is the sandbox's.
+    `declared` holds the codes and prefixes of the value sets in use; `truth` is the sandbox's;
+    `left_out` lists patients whom the landing leaves out by now, as an operator wrote them.
     Raises `FhirloomError`: proof-failed where a proof does not hold (nothing is released then, and
     the detail is in `phi/logs`), bad-input where there is nothing to work on.
     """
-    phi, research = work / "phi", work / "research"
     rules = rules or load_rules()
+    phi, research = work / "phi", rules.policy.released(work)
     extracted = extract(landing, phi, rules, progress=progress)
-    walk = crosswalk(extracted, landing, phi, rules)
+    walk = crosswalk(extracted, landing, phi, rules, left_out=left_out)
     vocabulary = freeze_vocabulary(
-        extracted, walk.links, phi, rules, declared=declared, again=refreeze_vocabulary
+        extracted, walk, phi, rules, declared=declared, again=refreeze_vocabulary
     )
     stage = tables_stage(extracted, walk, vocabulary, rules)
     sealed = find_sealed(research / "tables", stage)
@@ -93,6 +100,9 @@ def deidentify(
         facts = write_tables(
             unproven, extracted, walk, vocabulary, rules, spill=phi / "spill", progress=progress
         )
+        account = origin(
+            landing, extracted, walk.exported, rules, spill=phi / "spill", progress=progress
+        )
         evidence = Evidence(unproven, landing, extracted, walk, vocabulary, rules, phi, truth)
         proofs = prove(evidence, progress=progress)
         with sealing(research / "tables", stage) as draft:
@@ -101,12 +111,13 @@ def deidentify(
             shutil.copyfile(vocabulary.path, draft.path / VOCABULARY_FILE)
             for part in ("views", "domains"):
                 shutil.copytree(rules.folder / part, draft.path / RULES / part)
-            draft.facts |= facts
+            rules.policy.save(draft.path / RULES)
+            draft.facts |= facts | {"policy": rules.policy.facts()}
             draft.facts["counts"] = [
                 *_counts(rules, extracted, facts["outcomes"]),
                 *_unread(rules, landing),
             ]
-            draft.facts["proofs"] = proofs
+            draft.facts |= {"proofs": proofs, "origin": account}
         shutil.rmtree(unproven)
         sealed = draft.result
     oracle = write_oracle(truth, walk, research).path / FILE if truth is not None else None
@@ -116,6 +127,7 @@ def deidentify(
         tuple(ViewCounts(**item) for item in sealed.facts["counts"]),
         tuple(Proof(**item) for item in sealed.facts["proofs"]),
         oracle,
+        issue(sealed, phi),
     )
 
 
@@ -140,12 +152,18 @@ def _counts(
                 "quarantined": read["quarantined"],
             }
         )
+    for view in rules.auxiliary:
+        read = extracted.facts["views"][view.name]
+        fates = {fate: read[fate] for fate in ("rows", "dropped", "quarantined")}
+        counts.append(
+            {"view": view.name, "resource": view.view.resource, "kept": read["out"], **fates}
+        )
     return counts
 
 
 def _unread(rules: Rules, landing: LandingZone) -> list[dict[str, Any]]:
     """The resources of the types that no view reads: landed, and dropped as a whole."""
-    read = {view.view.resource for view in rules.views}
+    read = {view.view.resource for view in (*rules.views, *rules.auxiliary)}
     dropped = {
         f"no view of {kind}": rows for kind, rows in landing.rows().items() if kind not in read
     }

@@ -37,8 +37,7 @@ CREATE OR REPLACE TEMP MACRO plausible(moment) AS (
          THEN moment END
 );
 CREATE OR REPLACE TEMP MACRO whole_years(born, day) AS (
-    year(day) - year(born)
-    - CASE WHEN (month(day), dayofmonth(day)) < (month(born), dayofmonth(born)) THEN 1 ELSE 0 END
+    floor((date_diff('day', born::DATE, day::DATE) + 0.75) / 365.25)::INTEGER
 );
 CREATE OR REPLACE TEMP MACRO dotted_icd(code) AS (
     CASE WHEN length(code) > 3 AND NOT contains(code, '.')
@@ -48,6 +47,8 @@ CREATE OR REPLACE TEMP MACRO dotted_icd(code) AS (
 """Times are facility-local wall clock: the offset that a FHIR dateTime carries is left off, so that
 daylight saving does not show. `moment` is null for a date without a day (FHIR R4, dateTime);
 `interval_end` is when a date of any precision is over, which is when it was surely known.
+`whole_years` counts days, so that ages tell nothing of where the calendar's leap days lie: on a
+birthday it is right, and at most one day before it the next age is told already.
 `plausible` leaves out what stands for "unknown" in other systems: the zeros of their clocks."""
 
 _memory = fsspec.filesystem("memory")

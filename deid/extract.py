@@ -4,33 +4,42 @@ All that can be decided without the crosswalk is decided here: the newest versio
 resource, moments, closed lists, units. What is left for `deid.tables` is surrogates, offsets and
 the vocabulary. The rows lie in `phi/extract`, a Parquet file a view:
 
-    id, patient_id, encounter_id   as delivered
+    id, patient_id, encounter_id   as delivered, but for the case of UUIDs
+    file                           place of the file in which the row stood, among the type's
     dropped                        why the row is not to be kept, or null
     time, known                    TIMESTAMP, facility-local wall clock, or null
     and the view's written columns
+    of a `resolves` column         whether the reference led to a resource; null without one
+
+Auxiliary views come first, so that the others find what they refer to; they have no patient.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import duckdb
 import pyarrow as pa
 
-from deid.engine import bind, connect, copy_to
-from deid.quarantine import REASON, set_apart
-from deid.rules import DomainColumn, ResearchView, Rules
+from deid.balance import balance, landed, totals, unread
+from deid.engine import bind, connect, copy_to, fetch
+from deid.geography import zip3_sql, zip_sql
+from deid.quarantine import set_apart
+from deid.rules import WRITTEN, DomainColumn, ResearchView, Rules
 from deid.sql_on_fhir.compiler import compile_view, name, text
 from exports.landing.zone import LandingZone
 from exports.progress import Progress, silent
 from exports.sealed import Sealed, Stage, find_sealed, sealing
 
-VERSION: Final = 1
+VERSION: Final = 2
 RARE: Final = "RARE"
 """What every code becomes that may not appear."""
+DAYS: Final = "BETWEEN DATE '1850-01-01' AND DATE '2199-12-31'"
+"""Whole dates that may be written at all, by a policy that lets them be."""
 DECIMALS: Final = 6
 """Converted quantities are rounded, so that a unit's detour leaves no trace in the last bits."""
 
@@ -40,7 +49,9 @@ def extract(
 ) -> Sealed:
     """Read each view over the landing zone into `phi/extract/<key>/<view>.parquet`.
 
-    The manifest's facts hold, for each view, `rows` (resources read) and `quarantined` (by reason).
+    The manifest's facts hold the balance of each view in `views`, and in `files` by the name of
+    each landed file the balance of each view over it (`deid.balance`). A view that resolves
+    references also has `unresolved`: resources whose reference leads to nobody.
     """
     stage = Stage("extract", VERSION, {"landing": landing.sealed.digest}, rules.hash)
     if found := find_sealed(phi / "extract", stage):
@@ -50,30 +61,64 @@ def extract(
         spill.mkdir()
         connection = connect(spill)
         bind(connection, {"quantities": quantity_table(rules)})
-        rows = landing.rows()
-        counts = {}
-        for done, view in enumerate(rules.views):
-            progress(done, len(rules.views), "views")
-            resource = view.view.resource
-            files = [str(path) for path in landing.paths(resource)]
+        views = (*rules.auxiliary, *rules.views)
+        by_view: dict[str, dict[str, Any]] = {}
+        by_file: dict[str, Any] = {file.name: {"views": {}} for file in landing.files}
+        for done, view in enumerate(views):
+            progress(done, len(views), "views")
             target = draft.path / f"{view.name}.parquet"
-            if not files:
-                files = [str(spill / "none.ndjson")]
-                Path(files[0]).touch()
-            quarantined: dict[str, int] = {}
-            try:
-                copy_to(connection, _ordered(view, rules, files), target)
-            except duckdb.InvalidInputException:
-                files, apart = set_apart(view, files, spill)
-                shutil.move(spill / f"{view.name}.bad.ndjson", draft.path)
-                quarantined[REASON] = apart
-                copy_to(connection, _ordered(view, rules, files), target)
-            counts[view.name] = {"rows": rows.get(resource, 0), "quarantined": quarantined}
+            apart = _copy(connection, view, rules, landing, target, spill)
+            files = balance(connection, target, landed(landing, view.view.resource), apart)
+            for file, counted in files:
+                by_file[file.name]["views"][view.name] = counted
+            total = totals(counted for _, counted in files)
+            by_view[view.name] = total | _unresolved(connection, view, target)
+            if view.auxiliary:
+                bind(connection, {view.name: target})
         connection.close()
         shutil.rmtree(spill)
-        draft.facts["views"] = counts
-    progress(len(rules.views), len(rules.views), "views")
+        for file, counted in unread(landing, rules):
+            by_file[file.name]["views"][f"no view of {file.type}"] = counted
+        draft.facts |= {"views": by_view, "files": by_file}
+    progress(len(views), len(views), "views")
     return draft.result
+
+
+def _copy(
+    connection: duckdb.DuckDBPyConnection,
+    view: ResearchView,
+    rules: Rules,
+    landing: LandingZone,
+    target: Path,
+    spill: Path,
+) -> Mapping[int, int]:
+    """Write a view's rows; returns how many lines had to be set apart, by the file's place."""
+    files = [str(path) for path in landing.paths(view.view.resource)]
+    if not files:
+        files = [str(spill / "none.ndjson")]
+        Path(files[0]).touch()
+    try:
+        copy_to(connection, _ordered(view, rules, files), target)
+        return {}
+    except (duckdb.InvalidInputException, duckdb.ConversionException):
+        files, apart = set_apart(view, files, spill)
+        shutil.move(spill / f"{view.name}.bad.ndjson", target.parent)
+        copy_to(connection, _ordered(view, rules, files), target)
+        return apart
+
+
+def _unresolved(
+    connection: duckdb.DuckDBPyConnection, view: ResearchView, extracted: Path
+) -> dict[str, int]:
+    if not view.of("resolves"):
+        return {}
+    reference = name(view.of("resolves")[0].name)
+    counted = fetch(
+        connection,
+        f"SELECT count(DISTINCT id) FILTER (dropped IS NULL AND NOT {reference}) AS unresolved "
+        f"FROM read_parquet({text(str(extracted))})",
+    )
+    return {"unresolved": counted["unresolved"][0].as_py()}
 
 
 def _ordered(view: ResearchView, rules: Rules, files: Sequence[str]) -> str:
@@ -82,37 +127,81 @@ def _ordered(view: ResearchView, rules: Rules, files: Sequence[str]) -> str:
 
 
 def extract_sql(view: ResearchView, rules: Rules, files: Sequence[str]) -> str:
-    """The query that reads a research view's rows; expects the table `quantities`."""
-    resource, updated = (name(view.of(kind)[0].name) for kind in ("resource", "updated"))
-    raw = compile_view(view.view, content="content").over(files)
-    # Of versions that were written at the same instant one is taken, the same one every time: a
-    # withdrawn one if there is any, then by content.
-    newest = (
-        f"SELECT DISTINCT * FROM (SELECT *, {version_sql(updated)} AS version, "
-        f"{_dropped(view)} IS NULL AS standing FROM ({raw})) WHERE true "
-        f"QUALIFY dense_rank() OVER (PARTITION BY {resource} "
-        "ORDER BY version DESC, standing, content) = 1"
-    )
+    """The query that reads a research view's rows.
+
+    Expects the table `quantities`, and for a view that resolves references the auxiliary one's.
+    """
+    query = _newest(view, files)
+    if view.of("number"):
+        coded, unit = written_sql(view.code, rules), name(view.of("unit")[0].name)
+        query = (
+            f"SELECT * FROM (SELECT *, {coded} AS coded FROM ({query})) LEFT JOIN quantities "
+            f"ON coded = quantity_code AND coalesce({unit}, '') = quantity_unit"
+        )
     picked = [
-        f"{resource} AS id",
-        f"{name(view.of('patient')[0].name)} AS patient_id",
-        f"{_encounter(view)} AS encounter_id",
+        f"{name(view.key.name)} AS id",
+        "file",
         f"{_dropped(view)} AS dropped",
-        f"{_first(view.of('time'), 'moment')} AS time",
-        f"{_first(_own_known(view), 'interval_end')} AS known",
         *(
             f"{written_sql(column, rules)} AS {name(column.name)}"
             for column in view.columns
-            if column.kind in ("birth", "enum", "code", "number", "unit", "age", "offset")
+            if column.kind in WRITTEN | {"birth"}
         ),
     ]
-    if not view.of("number"):
-        return f"SELECT {', '.join(picked)} FROM ({newest})"
-    unit = name(view.of("unit")[0].name)
-    coded = written_sql(view.of("code")[0], rules)
+    if not view.auxiliary:
+        picked[1:1] = [
+            f"{name(view.of('patient')[0].name)} AS patient_id",
+            f"{_encounter(view)} AS encounter_id",
+            f"{_first(view.of('time'), 'moment')} AS time",
+            f"{_first(_own_known(view), 'interval_end')} AS known",
+        ]
+    resolving = rules.resolving(view)
+    if resolving is not None:
+        reference = name(view.of("resolves")[0].name)
+        rows = f"SELECT {', '.join((*picked, reference))} FROM ({query})"
+        return _resolved(rows, view, resolving)
+    return f"SELECT {', '.join(picked)} FROM ({query})"
+
+
+def _newest(view: ResearchView, files: Sequence[str]) -> str:
+    """The rows of each resource's newest version, `file` being its file's place among `files`.
+
+    Of versions that were written at the same instant one is taken, the same one every time: a
+    withdrawn one if there is any, then by content.
+    """
+    key, updated = name(view.key.name), name(view.of("updated")[0].name)
+    raw = compile_view(view.view, content="content", file="path").over(files)
+    places = ", ".join(f"({text(path)}, {place})" for place, path in enumerate(files))
+    stand_ins: dict[str, list[str]] = defaultdict(list)
+    for column in view.of("else"):
+        stand_ins[column.argument].append(name(column.name))
+    filled = ", ".join(
+        f"coalesce({name(column)}, {', '.join(others)}) AS {name(column)}"
+        for column, others in stand_ins.items()
+    )
+    columns = f"* REPLACE ({filled})" if filled else "*"
     return (
-        f"SELECT {', '.join(picked)} FROM (SELECT *, {coded} AS coded FROM ({newest})) "
-        f"LEFT JOIN quantities ON coded = quantity_code AND {unit} = quantity_unit"
+        f"SELECT DISTINCT {columns} FROM (SELECT * EXCLUDE (path), {version_sql(updated)} "
+        f"AS version, {_dropped(view)} IS NULL AS standing FROM ({raw}) "
+        f"JOIN (VALUES {places}) AS places(path, file) USING (path)) WHERE true "
+        f"QUALIFY dense_rank() OVER (PARTITION BY {key} "
+        "ORDER BY version DESC, standing, content, file) = 1"
+    )
+
+
+def _resolved(rows: str, view: ResearchView, resolving: ResearchView) -> str:
+    """Rows with the codes of the resources that they refer to, where they have none themselves."""
+    code, reference = name(view.code.name), name(view.of("resolves")[0].name)
+    theirs = name(resolving.code.name)
+    return (
+        f"SELECT * EXCLUDE (found_id, found_code) REPLACE (coalesce({code}, found_code) AS {code}, "
+        f"CASE WHEN {code} IS NULL AND {reference} IS NOT NULL THEN found_id IS NOT NULL END "
+        f"AS {reference}) "
+        # A resource without a code of its own has one row without; contained ones come beside it.
+        f"FROM (FROM ({rows}) QUALIFY {code} IS NOT NULL "
+        f"OR NOT bool_or({code} IS NOT NULL) OVER (PARTITION BY id)) "
+        f"LEFT JOIN (SELECT id AS found_id, {theirs} AS found_code FROM {resolving.name} "
+        f"WHERE dropped IS NULL) ON {code} IS NULL AND {reference} = found_id"
     )
 
 
@@ -130,9 +219,11 @@ def written_sql(column: DomainColumn, rules: Rules) -> str:
                 f"WHEN {text(code)} THEN {text(label)}"
                 for code, label in rules.enums[column.argument].items()
             )
-            return f"CASE {raw} {whens} ELSE CASE WHEN {raw} IS NOT NULL THEN 'other' END END"
+            return (
+                f"CASE {raw}::VARCHAR {whens} ELSE CASE WHEN {raw} IS NOT NULL THEN 'other' END END"
+            )
         case "code":
-            return _coded(raw, rules)
+            return _coded(raw, name(column.argument or "system"), rules)
         case "number":
             converted = f"round({raw} * quantity_factor + quantity_shift, {DECIMALS})"
             return (
@@ -142,6 +233,13 @@ def written_sql(column: DomainColumn, rules: Rules) -> str:
             return "canonical_unit"
         case "birth":
             return f"TRY_CAST(rpad({raw}, 10, '-01') AS DATE)"
+        case "zip3":
+            return zip3_sql(raw, rules.policy.zip3 or ())
+        case "zip":
+            return zip_sql(raw)
+        case "date":
+            day = f"CASE WHEN length({raw}) = 10 THEN TRY_CAST({raw} AS DATE) END"
+            return f"CASE WHEN {day} {DAYS} THEN {day} END"
         case _:
             return f"plausible(moment({raw}))"
 
@@ -164,16 +262,15 @@ def quantity_table(rules: Rules) -> pa.Table:
     return pa.Table.from_pylist(rows)
 
 
-def _coded(raw: str, rules: Rules) -> str:
-    whens = " ".join(f"WHEN {text(uri)} THEN {text(s)}" for uri, s in rules.systems.items())
-    system = f"CASE \"system\" {whens} ELSE 'local' END"
+def _coded(raw: str, uri: str, rules: Rules) -> str:
+    whens = " ".join(f"WHEN {text(long)} THEN {text(s)}" for long, s in rules.systems.items())
+    system = f"CASE {uri} {whens} ELSE 'local' END"
     code = f"CASE WHEN {system} = 'icd10cm' THEN dotted_icd(upper({raw})) ELSE {raw} END"
-    formed = " ".join(
-        f"WHEN {text(short)} THEN regexp_full_match({code}, {text(form)})"
-        for short, form in rules.code_forms.items()
-    )
-    word = f"CASE WHEN CASE {system} {formed} END THEN {system} || ':' || {code} ELSE '{RARE}' END"
-    return f"CASE WHEN {raw} IS NOT NULL THEN {word} END"
+    # One pattern over the whole word: a branch for each system would repeat the code in each.
+    forms = "|".join(f"{short}:{form}" for short, form in rules.code_forms.items())
+    word = f"{system} || ':' || {code}"
+    formed = f"CASE WHEN regexp_full_match({word}, {text(forms)}) THEN {word} ELSE '{RARE}' END"
+    return f"CASE WHEN {raw} IS NOT NULL THEN {formed} END"
 
 
 def _encounter(view: ResearchView) -> str:
@@ -183,11 +280,16 @@ def _encounter(view: ResearchView) -> str:
 
 def _dropped(view: ResearchView) -> str:
     cases = [
-        f"WHEN {name(column.name)} = {text(value.strip())} THEN {text(value.strip())}"
+        f"WHEN {name(column.name)}::VARCHAR = {text(value)} THEN {text(_reason(column, value))}"
         for column in view.of("drop")
-        for value in column.argument.split(",")
+        for value in map(str.strip, column.argument.split(","))
     ]
     return f"CASE {' '.join(cases)} END" if cases else "NULL::VARCHAR"
+
+
+def _reason(column: DomainColumn, value: str) -> str:
+    """What a dropped row is counted under: the value, or of a flag what it is called."""
+    return column.name.replace("_", " ") if value == "true" else value
 
 
 def _own_known(view: ResearchView) -> list[DomainColumn]:

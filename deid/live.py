@@ -17,15 +17,18 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from deid.code_dates import dated_words
 from deid.engine import bind, connect, fetch, memory_file
 from deid.extract import extract_sql, quantity_table
-from deid.identity.crosswalk import ENCOUNTERS, PATIENTS, assign
+from deid.identity.crosswalk import assign
+from deid.identity.custody import ENCOUNTERS, PATIENTS
 from deid.quarantine import readable
 from deid.rules import ResearchView, Rules
 from deid.tables import located_sql, windows, written_rows_sql
 from deid.vocabulary import Vocabulary
 from exports.errors import FhirloomError
 from exports.increments.links import linked
+from exports.references import key
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class _Person:
     def of(cls, line: bytes) -> _Person:
         patient = orjson.loads(line)
         said = linked(patient.get("active"), patient.get("link"))
-        return cls(str(patient.get("id")), said.replaces | said.replaced_by)
+        return cls(key(str(patient.get("id"))), said.replaces | said.replaced_by)
 
     def under_one_id(self, rows: pa.Table) -> pa.Table:
         """A view's rows, `patient_id` being the patient's wherever it is that person's."""
@@ -70,8 +73,8 @@ class LiveReader:
             self.connection,
             {
                 "quantities": quantity_table(rules),
-                "vocabulary": vocabulary.table(),
-                "windows": windows(None),
+                "vocabulary": dated_words(vocabulary, rules),
+                "windows": windows(None, rules.policy),
                 "known_patients": PATIENTS.empty_table(),
                 "known_encounters": ENCOUNTERS.empty_table(),
             },
@@ -95,12 +98,10 @@ class LiveReader:
                 fix="Send exactly one patient with the resources that the bundle's prefetch names.",
             )
         person = _Person.of(lines["Patient"][0])
+        for view in self.rules.auxiliary:
+            bind(self.connection, {view.name: self._extract(view, lines[view.view.resource])})
         for view in self.rules.views:
-            given = lines[view.view.resource]
-            try:
-                rows = self._extract(view, given)
-            except duckdb.Error:
-                rows = self._extract(view, readable(self.connection, view, given))
+            rows = self._extract(view, lines[view.view.resource])
             bind(self.connection, {view.name: person.under_one_id(rows)})
         assign(self.connection, self.rules, at)
         timeline = fetch(
@@ -123,5 +124,11 @@ class LiveReader:
         return LivePatient(tables, timeline[0]["surrogate"], timeline[0]["time"])
 
     def _extract(self, view: ResearchView, lines: Sequence[bytes]) -> pa.Table:
+        try:
+            return self._read(view, lines)
+        except duckdb.Error:
+            return self._read(view, readable(self.connection, view, lines))
+
+    def _read(self, view: ResearchView, lines: Sequence[bytes]) -> pa.Table:
         with memory_file(b"".join(lines)) as file:
             return fetch(self.connection, extract_sql(view, self.rules, [file]))

@@ -8,7 +8,7 @@ from typing import Final
 import pyarrow.parquet as pq
 
 from deid.engine import bind, connect, fetch
-from deid.identity.crosswalk import Crosswalk
+from deid.identity.custody import Crosswalk
 from exports.sealed import Sealed, Stage, find_sealed, hash_file, sealing
 
 VERSION: Final = 1
@@ -30,7 +30,11 @@ def write_oracle(truth: Path, crosswalk: Crosswalk, research: Path) -> Sealed:
     with sealing(root, stage) as draft, connect() as connection:
         bind(
             connection,
-            {"risks": risks, "patients": crosswalk.patients, "encounters": crosswalk.encounters},
+            {
+                "risks": risks,
+                "patients": crosswalk.read("patients"),
+                "encounters": crosswalk.read("encounters"),
+            },
         )
         table = fetch(
             connection,

@@ -23,23 +23,30 @@ BATCH: Final = 4096
 """Lines tried at once."""
 
 
-def set_apart(view: ResearchView, files: Sequence[str], folder: Path) -> tuple[list[str], int]:
-    """Copies of the files below `folder` without the lines that the view cannot read.
+def set_apart(
+    view: ResearchView, files: Sequence[str], folder: Path
+) -> tuple[list[str], dict[int, int]]:
+    """The files, with copies below `folder` of those that have lines which the view cannot read.
 
-    Returns the copies and how many lines were set apart; those stand in `folder/<view>.bad.ndjson`.
+    Returns them, and how many lines were set apart by the file's place; those lines stand in
+    `folder/<view>.bad.ndjson`.
     """
     query = compile_view(view.view)
-    copies: list[str] = []
-    apart = 0
+    readable_files: list[str] = []
+    apart: dict[int, int] = {}
     with connect() as connection, (folder / f"{view.name}.bad.ndjson").open("wb") as bad_lines:
-        for number, file in enumerate(files):
-            copies.append(str(folder / f"{view.name}.{number:04d}.ndjson"))
-            with Path(copies[-1]).open("wb") as good_lines:
+        for place, file in enumerate(files):
+            if _reads(connection, query, file):
+                readable_files.append(file)
+                continue
+            readable_files.append(str(folder / f"{view.name}.{place:04d}.ndjson"))
+            apart[place] = 0
+            with Path(readable_files[-1]).open("wb") as good_lines:
                 for lines in _batches(_lines(Path(file))):
                     for line, good in _judged(connection, query, lines):
                         (good_lines if good else bad_lines).write(line)
-                        apart += not good
-    return copies, apart
+                        apart[place] += not good
+    return readable_files, apart
 
 
 def readable(
@@ -65,7 +72,7 @@ def _batches(lines: Iterator[bytes]) -> Iterator[list[bytes]]:
 def _judged(
     connection: duckdb.DuckDBPyConnection, query: Query, lines: Sequence[bytes]
 ) -> Iterator[tuple[bytes, bool]]:
-    if not lines or _reads(connection, query, lines):
+    if not lines or _reads_lines(connection, query, lines):
         yield from ((line, True) for line in lines)
     elif len(lines) == 1:
         yield lines[0], False
@@ -75,10 +82,17 @@ def _judged(
         yield from _judged(connection, query, lines[half:])
 
 
-def _reads(connection: duckdb.DuckDBPyConnection, query: Query, lines: Sequence[bytes]) -> bool:
+def _reads_lines(
+    connection: duckdb.DuckDBPyConnection, query: Query, lines: Sequence[bytes]
+) -> bool:
     with memory_file(b"".join(lines)) as file:
-        try:
-            connection.sql(query.over([file])).to_arrow_table()
-        except duckdb.Error:
-            return False
+        return _reads(connection, query, file)
+
+
+def _reads(connection: duckdb.DuckDBPyConnection, query: Query, file: str) -> bool:
+    """Whether every value of every row can be read; none is kept."""
+    try:
+        connection.execute(f"SELECT bit_xor(hash(one)) FROM ({query.over([file])}) AS one")
+    except duckdb.Error:
+        return False
     return True

@@ -9,14 +9,15 @@ in the bucket of the same number in every table. Beside the tables lie the views
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from deid.policy import check_place
 from exports.errors import FhirloomError
 from exports.sealed import CURRENT, Sealed, open_sealed
 
@@ -28,6 +29,12 @@ class ResearchTables:
     """A sealed folder of research tables."""
 
     sealed: Sealed
+
+    @property
+    def policy(self) -> Mapping[str, Any]:
+        """By which policy they were made: `name`, and the `label` that goes with them."""
+        told: Mapping[str, Any] = self.sealed.facts["policy"]
+        return told
 
     @property
     def buckets(self) -> int:
@@ -49,9 +56,10 @@ class ResearchTables:
 
 
 def open_tables(research: Path) -> ResearchTables:
-    """The current research tables below `research`.
+    """The current tables below `research`, or below `phi/limited` (`Policy.released`).
 
-    Raises `FhirloomError` (bad-input) where de-identification has not been run.
+    Raises `FhirloomError` (bad-input) where de-identification has not been run, and for tables that
+    their policy does not let stand there.
     """
     sealed = open_sealed(research / "tables" / CURRENT)
     if sealed is None:
@@ -61,4 +69,5 @@ def open_tables(research: Path) -> ResearchTables:
             where=str(research / "tables"),
             fix="Run `fhirloom deid` on this work folder first.",
         )
+    check_place(sealed.facts, research)
     return ResearchTables(sealed)

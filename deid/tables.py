@@ -4,10 +4,14 @@ Times are whole seconds from the patient's zero. Of each patient only what lies 
 window is kept: up to the export's moment minus the end of the anchor year. So `observed_until` is
 one constant for an anchor year, and the dates that are possible for a patient stay a whole year.
 Patients who are anchored in the export's own year wait for a later export.
+
+In a limited data set every patient's zero is the start of 1970: times are dates, all that the
+export holds is kept, and nobody waits (`deid.policy`).
 """
 
 from __future__ import annotations
 
+import calendar
 import shutil
 from datetime import datetime
 from pathlib import Path
@@ -17,21 +21,26 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from deid.code_dates import dated_words, tells_the_date
 from deid.engine import bind, connect, fetch
 from deid.extract import RARE
-from deid.identity.crosswalk import OLDEST_AGE, Crosswalk
+from deid.identity.crosswalk import OLDEST_AGE
+from deid.identity.custody import Crosswalk
 from deid.identity.persons import ENCOUNTERS_IN_FORCE, bind_persons
-from deid.rules import PACKAGED, WRITTEN, DomainColumn, ResearchView, Rules
+from deid.policy import SAFE_HARBOR, Policy
+from deid.rules import PACKAGED, UNCAPPED, WRITTEN, DomainColumn, ResearchView, Rules
 from deid.sql_on_fhir.compiler import name, text
 from deid.vocabulary import Vocabulary
 from exports.progress import Progress, silent
 from exports.sealed import Sealed, Stage, hash_file, hash_json
 
-VERSION: Final = 2
+VERSION: Final = 3
 BUCKETS: Final = 16
 """Patient buckets of each table: what is read, sorted and held in memory at once."""
 
 PROOF_LISTS: Final = ("identifiers.json", "exceptions.json")
+MOST_YEARS: Final = 150
+"""Whole years; a higher age is an error in the birth date, and no age."""
 LOCATED: Final = WRITTEN | {"encounter", "own encounter"}
 """Kinds of columns that a table has besides patient, time and known_at."""
 
@@ -40,17 +49,15 @@ def tables_stage(
     extracted: Sealed, crosswalk: Crosswalk, vocabulary: Vocabulary, rules: Rules
 ) -> Stage:
     """What determines the research tables."""
-    return Stage(
-        "tables",
-        VERSION,
-        {
-            "extract": extracted.digest,
-            "crosswalk": crosswalk.sealed.digest,
-            "vocabulary": vocabulary.digest,
-            "proofs": hash_json([hash_file(PACKAGED / "proofs" / name) for name in PROOF_LISTS]),
-        },
-        rules.hash,
-    )
+    inputs = {
+        "extract": extracted.digest,
+        "crosswalk": crosswalk.sealed.digest,
+        "vocabulary": vocabulary.digest,
+        "proofs": hash_json([hash_file(PACKAGED / "proofs" / name) for name in PROOF_LISTS]),
+    }
+    if rules.policy.population:
+        inputs["zip3-population"] = rules.policy.population
+    return Stage("tables", VERSION, inputs, rules.hash)
 
 
 def write_tables(
@@ -71,14 +78,14 @@ def write_tables(
     spill.mkdir(mode=0o700, parents=True, exist_ok=True)
     connection = connect(spill)
     connection.execute(f"ATTACH {text(str(spill / 'staged.duckdb'))} AS staged")
-    bind_persons(connection, extracted, rules, crosswalk.links)
+    bind_persons(connection, extracted, rules, crosswalk.read("links"), crosswalk.read("removed"))
     bind(
         connection,
         {
-            "patients": crosswalk.patients,
-            "issued_encounters": crosswalk.encounters,
-            "vocabulary": vocabulary.table(),
-            "windows": windows(crosswalk.exported),
+            "patients": crosswalk.read("patients"),
+            "issued_encounters": crosswalk.read("encounters"),
+            "vocabulary": dated_words(vocabulary, rules),
+            "windows": windows(crosswalk.exported, rules.policy),
         },
     )
     connection.execute(f"CREATE TEMP TABLE encounters AS {ENCOUNTERS_IN_FORCE}")
@@ -104,15 +111,24 @@ def write_tables(
     return {"buckets": BUCKETS, "tables": rows, "outcomes": outcomes}
 
 
-def windows(exported: datetime | None) -> pa.Table:
-    """`observed_until` (seconds from zero) for every `anchor_year`; without an export, no bound."""
-    years = range(1900, 2200)
-    until = [
-        2**62 if exported is None else int((exported - datetime(year + 1, 1, 1)).total_seconds())
-        for year in years
-    ]
+def windows(exported: datetime | None, policy: Policy = SAFE_HARBOR) -> pa.Table:
+    """For every `anchor_year`: `observed_until` (seconds from zero; without an export, no bound),
+    and the first and last moment that the zero may be, `year_begins` and `year_ends` (seconds from
+    1970): those of the year, or where dates are told the zero itself.
+    """
+    years = [1970] if policy.dated else range(1900, 2200)
+    begins = [calendar.timegm((year, 1, 1, 0, 0, 0)) for year in years]
+    ends = [calendar.timegm((year + (not policy.dated), 1, 1, 0, 0, 0)) for year in years]
+    moment = None if exported is None else calendar.timegm(exported.timetuple())
     return pa.table(
-        {"anchor_year": pa.array(years, pa.int16()), "observed_until": pa.array(until, pa.int64())}
+        {
+            "anchor_year": pa.array(years, pa.int16()),
+            "observed_until": pa.array(
+                [2**62 if moment is None else moment - end for end in ends], pa.int64()
+            ),
+            "year_begins": pa.array(begins, pa.int64()),
+            "year_ends": pa.array(ends, pa.int64()),
+        }
     )
 
 
@@ -153,16 +169,24 @@ def located_sql(view: ResearchView) -> str:
         picked += [f"{time} AS time", f"{known_at} AS known_at"]
     else:
         picked += ["p.anchor_year", "w.observed_until"]
-    picked += [_column(column) for column in view.columns if column.kind in LOCATED]
+    picked += [
+        _column(column, known_at if timed else "NULL")
+        for column in view.columns
+        if column.kind in LOCATED
+    ]
+    words = (
+        f"LEFT JOIN vocabulary AS v_{column.name} ON r.{column.name} = v_{column.name}.word"
+        for column in view.of("code")
+    )
     return (
-        f"SELECT DISTINCT {', '.join(picked)} FROM {view.name} AS r "
+        f"SELECT {_measured(view)} FROM (SELECT DISTINCT {', '.join(picked)} FROM {view.name} AS r "
         f"LEFT JOIN ({SPANS}) AS span "
         "ON r.patient_id = span.patient_id AND r.encounter_id = span.encounter_id "
         f"LEFT JOIN patients AS p ON r.patient_id = p.patient_id {within} "
         "LEFT JOIN windows AS w USING (anchor_year) "
         "LEFT JOIN encounters AS e ON r.patient_id = e.patient_id "
         "AND r.encounter_id = e.encounter_id AND span.begins >= p.begins AND span.begins < p.ends "
-        + ("LEFT JOIN vocabulary AS v ON r.code = v.word" if view.coded else "")
+        f"{' '.join(words)})"
     )
 
 
@@ -185,24 +209,46 @@ def written_rows_sql(rows: str, condition: str = "true") -> str:
     )
 
 
-def _column(column: DomainColumn) -> str:
+def _column(column: DomainColumn, known_at: str) -> str:
     raw, output = f"r.{name(column.name)}", name(column.name)
     match column.kind:
         case "encounter" | "own encounter":
             return "e.surrogate AS encounter"
         case "code":
-            return f"CASE WHEN {raw} IS NOT NULL THEN coalesce(v.word, '{RARE}') END AS {output}"
+            entry = f"v_{column.name}"
+            dated = tells_the_date(f"{entry}.in_use_from", known_at)
+            word = f"CASE WHEN {dated} THEN NULL ELSE {entry}.word END"
+            return f"CASE WHEN {raw} IS NOT NULL THEN coalesce({word}, '{RARE}') END AS {output}"
         case "offset":
-            kept = f"{raw} >= p.begins AND {raw} < p.ends AND {_offset(raw)} <= w.observed_until"
+            kept = (
+                f"{raw} >= p.begins AND {raw} < p.ends AND {_offset(raw)} <= w.observed_until "
+                f"AND (p.birth IS NULL OR {raw} >= p.birth)"
+            )
             return f"CASE WHEN {kept} THEN {_offset(raw)} END AS {output}"
         case "age":
             years = f"whole_years(p.birth, {raw})"
             young = f"CASE WHEN {years} < {OLDEST_AGE} THEN {years} ELSE {OLDEST_AGE - 1} END"
             known = f"p.birth IS NOT NULL AND {raw} IS NOT NULL"
+            if column.argument == UNCAPPED:
+                age = f"CASE WHEN {years} BETWEEN 0 AND {MOST_YEARS} THEN {years} END"
+                return f"({age})::SMALLINT AS {output}"
             age = f"CASE WHEN {known} THEN CASE WHEN p.old THEN {OLDEST_AGE} ELSE {young} END END"
             return f"({age})::SMALLINT AS {output}"
         case _:
             return f"{raw} AS {output}"
+
+
+def _measured(view: ResearchView) -> str:
+    """All columns; what was measured goes with its code: under RARE it is not there either."""
+    measured = [column for column in view.columns if column.measured]
+    if not measured:
+        return "*"
+    code = name(view.code.name)
+    kept = (
+        f"CASE WHEN {code} <> '{RARE}' THEN {name(column.name)} END AS {name(column.name)}"
+        for column in measured
+    )
+    return f"* REPLACE ({', '.join(kept)})"
 
 
 def _offset(moment: str) -> str:

@@ -18,11 +18,13 @@ import pyarrow as pa
 
 from deid.engine import bind, connect, fetch
 from deid.extract import RARE
+from deid.identity.custody import Crosswalk
 from deid.identity.persons import bind_persons
 from deid.rules import Rules
-from exports.sealed import CURRENT, Sealed, Stage, hash_file, hash_json, open_sealed, sealing
+from deid.sql_on_fhir.compiler import name
+from exports.sealed import CURRENT, Sealed, Stage, hash_json, open_sealed, sealing
 
-VERSION: Final = 2
+VERSION: Final = 3
 SHARED: Final = 11
 """Patients who must share a code that no value set declares."""
 FILE: Final = "vocabulary.json"
@@ -57,7 +59,7 @@ def load_vocabulary(path: Path) -> Vocabulary:
 
 def freeze_vocabulary(
     extracted: Sealed,
-    links: Path,
+    walk: Crosswalk,
     phi: Path,
     rules: Rules,
     *,
@@ -66,8 +68,8 @@ def freeze_vocabulary(
 ) -> Vocabulary:
     """The frozen vocabulary of this work folder; made from an extract the first time, or `again`.
 
-    `declared` holds exact codes (`loinc:2160-0`) and prefixes (`icd10cm:I50*`); `links` is the
-    crosswalk's: two records of one person are no two patients.
+    `declared` holds exact codes (`loinc:2160-0`) and prefixes (`icd10cm:I50*`); `walk` tells
+    who is who: two records of one person are no two patients, and who was removed is none.
     """
     root = phi / "vocabulary"
     present = open_sealed(root / CURRENT)
@@ -78,12 +80,11 @@ def freeze_vocabulary(
     stage = Stage(
         "vocabulary",
         VERSION,
-        {"extract": extracted.digest, "links": hash_file(links)},
+        {"extract": extracted.digest, "crosswalk": walk.sealed.digest},
         hash_json([exact, prefixes, SHARED]),
     )
     with sealing(root, stage, mode=0o700) as draft, connect() as connection:
-        coded = [view for view in rules.views if view.coded]
-        bind_persons(connection, extracted, rules, links)
+        bind_persons(connection, extracted, rules, walk.read("links"), walk.read("removed"))
         bind(
             connection,
             {
@@ -92,10 +93,11 @@ def freeze_vocabulary(
             },
         )
         rows = " UNION ALL ".join(
-            f"SELECT code AS word, patient_id FROM {view.name} SEMI JOIN "
+            f"SELECT {name(column.name)} AS word, patient_id FROM {view.name} SEMI JOIN "
             "(SELECT patient_id FROM patient WHERE dropped IS NULL) AS people USING (patient_id) "
             "WHERE dropped IS NULL"
-            for view in coded
+            for view in rules.views
+            for column in view.of("code")
         )
         words = fetch(
             connection,

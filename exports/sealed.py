@@ -88,7 +88,7 @@ def find_sealed(root: Path, stage: Stage) -> Sealed | None:
     """The folder under `root` that this very stage has sealed before, made current again."""
     found = open_sealed(root / stage.key[:16])
     if found is not None:
-        _point_current(root, found.path.name)
+        point_current(root, found.path.name)
     return found
 
 
@@ -96,11 +96,14 @@ class Draft:
     """A folder under construction; `facts` end up in the manifest.
 
     `facts` are part of the digest: counts and settings, never times, paths or values of patients.
+    `contents` holds, by name, the hash of what an encrypted file says: it stands in the digest for
+    that of the file's bytes, which are others under each key.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.facts: dict[str, Any] = {}
+        self.contents: dict[str, str] = {}
         self.sealed: Sealed | None = None
 
     @property
@@ -131,16 +134,17 @@ def sealing(root: Path, stage: Stage, *, mode: int = 0o755) -> Iterator[Draft]:
             draft.sealed = present or _seal(draft, stage, target, mode)
         finally:
             shutil.rmtree(building, ignore_errors=True)
-        _point_current(root, target.name)
+        point_current(root, target.name)
         sync_folder(root)
 
 
 def _seal(draft: Draft, stage: Stage, target: Path, mode: int) -> Sealed:
-    files = {
-        str(file.relative_to(draft.path)): hash_file(file)
+    names = [
+        str(file.relative_to(draft.path))
         for file in sorted(draft.path.rglob("*"))
         if file.is_file()
-    }
+    ]
+    files = {name: draft.contents.get(name) or hash_file(draft.path / name) for name in names}
     content = {"key": stage.key, "files": files, "facts": draft.facts}
     digest = hash_json(content)
     manifest = {
@@ -154,20 +158,22 @@ def _seal(draft: Draft, stage: Stage, target: Path, mode: int) -> Sealed:
     (draft.path / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
     for path in draft.path.rglob("*"):
         path.chmod(mode if path.is_dir() else mode & 0o666)
-    _sync(draft.path)
+    sync_tree(draft.path)
     shutil.rmtree(target, ignore_errors=True)
     draft.path.rename(target)
     return Sealed(target.resolve(), stage.key, digest, dict(stage.inputs), draft.facts, fresh=True)
 
 
-def _point_current(root: Path, name: str) -> None:
+def point_current(root: Path, name: str) -> None:
+    """Make the folder of that name below `root` the current one, in one step."""
     link = root / f".{CURRENT}-{os.getpid()}"
     link.unlink(missing_ok=True)
     link.symlink_to(name)
     link.replace(root / CURRENT)
 
 
-def _sync(folder: Path) -> None:
+def sync_tree(folder: Path) -> None:
+    """Put all that lies below a folder on the disk."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:

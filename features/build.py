@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from deid.policy import check_place
 from deid.research import ResearchTables
 from exports.errors import FhirloomError
 from exports.progress import Progress, silent
@@ -23,7 +24,7 @@ from features.spec import FeatureSpec
 from features.stays import integers, match
 from features.task import Task
 
-VERSION: Final = 1
+VERSION: Final = 2
 SECONDS_PER_YEAR: Final = 31_557_600  # the Julian year of 365.25 days
 
 _COHORT_COLUMNS: Final = {
@@ -45,8 +46,9 @@ def build(
 
     Skips the work where the same tables, task and spec were built before. Memory is bounded by the
     largest bucket of the tables. Raises `FhirloomError` (bad-input) where two columns would have
-    the same name.
+    the same name, and where `research` is no place for the tables' policy.
     """
+    check_place(tables.sealed.facts, research)
     names = [*spec.names, *(score.name for score in task.scores)]
     if len(set(names)) < len(names):
         raise FhirloomError(
@@ -74,6 +76,7 @@ def build(
             progress(bucket + 1, tables.buckets, "buckets")
         total = reduce(_Counts.__add__, cohorts)
         draft.facts |= {
+            "policy": dict(tables.policy),
             "task": task.name,
             "features": list(spec.names),
             "scores": [score.name for score in task.scores],

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from deid.policy import check_place
 from exports.errors import FhirloomError
 from exports.sealed import CURRENT, Sealed, open_sealed
 
@@ -56,9 +57,10 @@ def bucket_path(folder: Path, bucket: int) -> Path:
 
 
 def open_matrix(research: Path) -> FeatureMatrix:
-    """The current feature matrix below `research`.
+    """The current feature matrix below `research`, or below `phi/limited` (`Policy.released`).
 
-    Raises `FhirloomError` (bad-input) where features have not been built.
+    Raises `FhirloomError` (bad-input) where features have not been built, and for a matrix that its
+    policy does not let stand there.
     """
     sealed = open_sealed(research / "features" / CURRENT)
     if sealed is None:
@@ -68,4 +70,5 @@ def open_matrix(research: Path) -> FeatureMatrix:
             where="research/features",
             fix="Run `fhirloom features build` on this work folder first.",
         )
+    check_place(sealed.facts, research)
     return FeatureMatrix(sealed)

@@ -3,7 +3,8 @@
 The minimum necessary (45 CFR 164.502(b)) of a FHIR Bulk Data export, derived from a task and a
 feature spec by way of the research views that they read:
 
-    types          the views' resource types; Patient and Encounter are always among them
+    types          the views' resource types, and those that they refer to for a code;
+                   Patient and Encounter are always among them
     type_filters   for a type of which every reader names exact codes: a search for these codes
     elements       of each type the root elements on its views' paths, and what tells merges
 
@@ -76,8 +77,8 @@ def necessary(task: Task, spec: FeatureSpec, rules: Rules) -> Necessity:
     """What the cohort and labels of `task`, its scores and the features of `spec` read."""
     features = [*spec.features, *(feature for score in task.scores for feature in score.features)]
     # The cohort's views are those that place a patient in time: `only` always keeps them.
-    views = rules.only({feature.view for feature in features}).views
-    types = sorted({view.view.resource for view in views})
+    read = rules.only({feature.view for feature in features})
+    types = sorted({view.view.resource for view in (*read.views, *read.auxiliary)})
     searches = (_search(resource_type, features, rules) for resource_type in types)
     elements = {element for resource_type in types for element in _elements(resource_type, rules)}
     return Necessity(
@@ -88,7 +89,12 @@ def necessary(task: Task, spec: FeatureSpec, rules: Rules) -> Necessity:
 
 
 def _search(resource_type: str, features: Sequence[Feature], rules: Rules) -> str:
-    """A search of the type for the codes in use; "" where all of the type is needed."""
+    """A search of the type for the codes in use; "" where all of the type is needed.
+
+    Whose code may stand in another resource, a Medication, is found by no search for it.
+    """
+    if any(view.of("resolves") for view in rules.views if view.view.resource == resource_type):
+        return ""
     readers = [
         feature for feature in features if rules.view(feature.view).view.resource == resource_type
     ]
@@ -121,7 +127,7 @@ def _elements(resource_type: str, rules: Rules) -> set[str]:
     """The root elements that any view of the type reads: every view is run over what landed."""
     names = {
         name
-        for view in rules.views
+        for view in (*rules.views, *rules.auxiliary)
         if view.view.resource == resource_type
         for name in compile_view(view.view).columns
     }

@@ -25,10 +25,16 @@ def prefetch_templates(spec: FeatureSpec, rules: Rules) -> dict[str, str]:
     return {resource.lower(): _template(resource, spec, rules) for resource in sorted(resources)}
 
 
+def _included(resource: str, rules: Rules) -> str:
+    """What brings the Medications along to which orders and doses refer for the drug."""
+    refers = any(view.of("resolves") for view in rules.views if view.view.resource == resource)
+    return f"&_include={resource}:medication" if refers else ""
+
+
 def _template(resource: str, spec: FeatureSpec, rules: Rules) -> str:
     if resource == "Patient":
         return f"Patient/{PATIENT}"
-    query = f"{resource}?patient={PATIENT}"
+    query = f"{resource}?patient={PATIENT}{_included(resource, rules)}"
     if resource != "Observation":
         return query
     named = [feature.codes for feature in spec.features if feature.view == "observation"]

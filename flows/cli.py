@@ -14,10 +14,14 @@ from typing import Any
 import click
 
 from flows.answering import EPILOG, alone, answers, prepared, tell
+from flows.attest_commands import attest
 from flows.deid_commands import deid
 from flows.ehr_commands import export, keys, sandbox
+from flows.identity_commands import CROSSWALK_KEY, take_key
 from flows.options import (
     JSON,
+    NOTES,
+    POLICY,
     SOURCE,
     STUDY,
     WORK,
@@ -28,7 +32,7 @@ from flows.options import (
     with_full_paths,
 )
 from flows.server import AUTO
-from flows.settings import load_settings
+from flows.settings import kept_settings, load_settings
 from flows.view_commands import view
 from flows.work import Work, open_work
 
@@ -39,6 +43,7 @@ def main() -> None:
     """From a health system's FHIR records to a registered ONNX model, de-identified on the way."""
 
 
+main.add_command(attest)
 main.add_command(deid)
 main.add_command(export)
 main.add_command(keys)
@@ -49,16 +54,20 @@ main.add_command(view)
 @main.command(epilog=EPILOG)
 @all_of(SOURCE)
 @all_of(STUDY)
+@all_of(POLICY)
+@all_of(NOTES)
+@CROSSWALK_KEY
 @WORK
 @JSON
 @answers
-def run(work: Path, as_json: bool, **given: Any) -> None:
+def run(work: Path, as_json: bool, crosswalk_key: str | None, **given: Any) -> None:
     """The whole path: export, de-identify, build features, train, register.
 
     Patients come from the embedded sandbox EHR, from a real server (--server) or from a folder
     of NDJSON (--ndjson). What was done before is not done again.
     """
     with prepared(work, settings_of(given)) as folder:
+        take_key(work, crosswalk_key)
         click.echo("fhirloom: starting", err=True)
         from flows.orchestrator import prefect_server
 
@@ -122,9 +131,12 @@ def score(bundle: Path, prefetch: Path, at: str, as_json: bool) -> None:
 @click.option("--at-once", is_flag=True, help="Run immediately too.")
 @all_of(SOURCE)
 @all_of(STUDY)
+@all_of(POLICY)
+@all_of(NOTES)
+@CROSSWALK_KEY
 @WORK
 @answers
-def schedule(work: Path, cron: str, at_once: bool, **given: Any) -> None:
+def schedule(work: Path, cron: str, at_once: bool, crosswalk_key: str | None, **given: Any) -> None:
     """Run the whole path every night, until stopped: this command is all it takes.
 
     A server is asked for a new export each time, or with --since auto for what changed since the
@@ -135,6 +147,7 @@ def schedule(work: Path, cron: str, at_once: bool, **given: Any) -> None:
         settings = replace(settings, server=replace(settings.server, fresh=True))
     # Each run takes the folder for itself when it is due.
     with prepared(work, settings) as folder:
+        take_key(work, crosswalk_key)
         from flows.orchestrator import prefect_server
 
     with prefect_server(folder.phi / "logs" / "prefect-server.log", schedules=True) as api:
@@ -152,5 +165,6 @@ def mlflow_ui(work: Path) -> None:
     """Print the command that opens MLflow on the work folder's models."""
     from training.registry import tracking_uri
 
-    store = tracking_uri(Work(work.absolute()).research)
+    folder = Work(work.absolute())
+    store = tracking_uri(folder.released(kept_settings(folder.phi).policy))
     click.echo(f"mlflow ui --backend-store-uri {shlex.quote(store)}")

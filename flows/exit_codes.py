@@ -13,6 +13,7 @@ NOT_TRAINED: Final = 3
 FAILED_PROOF: Final = 4
 BAD_INPUT: Final = 5
 SERVER: Final = 6
+UNSTATED: Final = 7
 INTERRUPTED: Final = 130  # as shells have it
 
 OF_ERROR: Final[dict[Code, int]] = {
@@ -29,8 +30,9 @@ MEANINGS: Final[dict[int, str]] = {
     INTERNAL: "a defect of fhirloom: the detail lies in WORK/phi/logs",
     USAGE: "usage: an unknown command or option",
     NOT_TRAINED: "complete, but no model trained: too few events or years",
-    FAILED_PROOF: "a proof failed: nothing was released",
+    FAILED_PROOF: "a proof failed and nothing was released, or an attestation is broken",
     BAD_INPUT: "bad input: a file, a folder, a key or a setting is unusable",
     SERVER: "the FHIR server refused, or its rows did not all arrive",
+    UNSTATED: "nobody has made the statement that the attestation was to have",
     INTERRUPTED: "stopped by Ctrl-C; the same command goes on from there",
 }

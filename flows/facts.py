@@ -13,6 +13,7 @@ from flows.summary import Facts, told
 
 if TYPE_CHECKING:
     from deid.deidentify import Deidentified
+    from deid.notes.notes import Notes
     from deid.research import ResearchTables
     from exports.landing.reconcile import Finding
     from exports.landing.zone import LandingZone
@@ -79,13 +80,28 @@ def of_deidentified(made: Deidentified) -> Facts:
         {"name": proof.name, "passed": proof.passed, "detail": dict(proof.detail)}
         for proof in made.proofs
     ]
-    return {"views": views, "proofs": proofs, "tables": str(made.tables.sealed.path)}
+    return {
+        "policy": dict(made.tables.policy),
+        "views": views,
+        "proofs": proofs,
+        "tables": str(made.tables.sealed.path),
+        "attestation": str(made.attestation.page),
+        "stated": made.attestation.stated,
+    }
+
+
+def of_notes(made: Notes) -> Facts:
+    """How many notes there are, what was replaced in them, and that they need review."""
+    told_of = ("label", "notes", "left_out", "replaced", "proofs", "measured")
+    told_facts = {name: made.sealed.facts[name] for name in told_of}
+    return {"notes": told_facts, "text": str(made.sealed.path)}
 
 
 def of_matrix(matrix: FeatureMatrix) -> Facts:
     """Index events, and how many were left at each step."""
     facts = matrix.sealed.facts
     return {
+        "policy": facts["policy"],
         "cohort": {
             "task": facts["task"],
             "index_events": facts["rows"],
@@ -130,9 +146,11 @@ def of_report(
     registered: RegisteredModel | None,
 ) -> ReportFacts:
     """What the report tells beside the evaluation: where rows went, the proofs, the lineage."""
+    from deid.attestation.issue import attestation_of
     from training.report import ReportFacts
 
     written = tables.sealed.facts
+    attested = attestation_of(tables.sealed)
     lineage = {"tables": tables.sealed.digest, "features": matrix.sealed.digest}
     return ReportFacts(
         matrix=matrix.sealed.facts,
@@ -147,6 +165,8 @@ def of_report(
         ],
         proofs=[{**proof, "detail": told(proof["detail"])} for proof in written["proofs"]],
         lineage={**tables.sealed.inputs, **lineage},
+        # From reports/<key>/ to the page beside the tables.
+        attestation=f"../../{attested.place}" if attested else "",
         registered=registered,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -51,12 +51,39 @@ STUDY: Final = (
     click.option("--task", metavar="NAME|YAML", help="What to predict.  [readmission_30d]"),
     click.option("--features", metavar="NAME|YAML", help="What to predict it by.  [readmission]"),
 )
+POLICY: Final = (
+    click.option(
+        "--limited-data-set/--safe-harbor",
+        "limited",
+        default=None,
+        help="Keep dates and ZIP codes, in phi/limited alone and under a data use agreement "
+        "(45 CFR 164.514(e)); or de-identify (164.514(b)(2)).  [--safe-harbor]",
+    ),
+    click.option(
+        "--zip3-population",
+        metavar="FILE",
+        help="Tell three digits of ZIP codes, by this Census table of areas and their population "
+        '("" for none).',
+    ),
+)
+NOTES_MODEL: Final = click.option(
+    "--notes-model",
+    metavar="FILE",
+    help="Search notes with a model on this disk too: a configuration of Presidio's NLP engine.",
+)
+NOTES: Final = (
+    click.option("--notes", is_flag=True, help="Write free text too, for review: research/notes."),
+    NOTES_MODEL,
+)
 BELONGS: Final = {
     "server": {field.name for field in fields(ServerSettings)} | {"everything"},
     "folder": {"ndjson", "exported_at"},
     "sandbox": {"patients", "seed"},
 }
-FOR_ALL: Final = {"task", "features", "keep_test_patients", "leave_out", "labels"}
+FOR_ALL: Final = {
+    *("task", "features", "keep_test_patients", "leave_out", "labels"),
+    *("limited", "zip3_population", "notes", "notes_model"),
+}
 SPELLED: Final = {
     "url": "server",
     "method": "source",
@@ -96,18 +123,45 @@ def settings_of(given: dict[str, Any], *, study: bool = True) -> Settings:
         raise click.UsageError(f"--{option} does not go with patients from the {source}.")
     everything = chosen.pop("everything", False)
     chosen = with_full_paths(chosen)
+    policy = policy_named(chosen.pop("limited", None))
     if source == "server":
         asked = {name: chosen.pop(name) for name in BELONGS[source] & chosen.keys()}
         minimum = not everything and (study or bool({"task", "features"} & chosen.keys()))
         chosen["server"] = ServerSettings(**asked, minimum=minimum)
-    settings = Settings(**chosen)
+    # A server has a policy of its own: what a disagreement is.
+    settings = Settings(**chosen, **policy)
+    check(settings)
+    return settings
+
+
+def policy_named(limited: bool | None) -> dict[str, Any]:
+    """The setting that --limited-data-set or --safe-harbor makes; none where neither is given."""
+    if limited is None:
+        return {}
+    return {"policy": "limited-data-set" if limited else "safe-harbor"}
+
+
+def with_policy(kept: Settings, limited: bool | None, zip3_population: str | None) -> Settings:
+    """The settings of a work folder with another policy, or another population file.
+
+    A limited data set uses no such file and has no notes: what was kept of them is let go. Raises
+    `FhirloomError` (bad-input) for what can't work.
+    """
+    chosen = policy_named(limited)
+    if zip3_population == "" or (limited and zip3_population is None):
+        chosen["zip3_population"] = ""
+    elif zip3_population is not None:
+        chosen |= with_full_paths({"zip3_population": zip3_population})
+    if limited:
+        chosen |= {"notes": False, "notes_model": ""}
+    settings = replace(kept, **chosen)
     check(settings)
     return settings
 
 
 def with_full_paths(chosen: dict[str, Any]) -> dict[str, Any]:
     """The options with paths that hold wherever a scheduled run starts."""
-    paths = {*FILES, "ndjson", "leave_out"} | {
+    paths = {*FILES, "ndjson", "leave_out", "zip3_population", "notes_model"} | {
         name for name in ("task", "features") if str(chosen.get(name, "")).endswith("yaml")
     }
     return {

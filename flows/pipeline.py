@@ -21,6 +21,7 @@ from exports.errors import FhirloomError
 from flows import stages
 from flows.display import display
 from flows.orchestrator import wait_until_ready
+from flows.settings import kept_settings
 from flows.summary import Facts, save_summary
 from flows.work import at_work, open_work
 
@@ -33,22 +34,25 @@ def _task_of(stage: stages.Stage) -> Task[[str], Facts]:
 
 
 TASKS = [_task_of(stage) for stage in stages.ALL]
+NOTES = _task_of(stages.NOTES)
 
 
 @flow(name="fhirloom", persist_result=False)
 def fhirloom_pipeline(work: str) -> Facts:
     """From patients to a registered model in the work folder; returns the summary's facts."""
     folder = open_work(Path(work))
+    settings = kept_settings(folder.phi)
+    released = folder.released(settings.policy)
     facts: Facts = {"work": work, "stages": []}
     with at_work(folder):
         try:
-            for stage_task in TASKS:
+            for stage_task in [*TASKS, NOTES] if settings.notes else TASKS:
                 done = stage_task(work)
                 facts = {**facts, **done, "stages": facts["stages"] + done["stages"]}
         except FhirloomError as failure:
-            save_summary({**facts, "error": failure.facts}, folder.research)
+            save_summary({**facts, "error": failure.facts}, released)
             raise
-        save_summary(facts, folder.research)
+        save_summary(facts, released)
     return facts
 
 

@@ -10,11 +10,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from exports.errors import FhirloomError
 from exports.sealed import Sealed
 from flows.server import FILES, ServerSettings, instant
+
+if TYPE_CHECKING:
+    from deid.policy import Policy, PolicyName
 
 SETTINGS: Final = "settings.json"
 LANDED: Final = "landed.json"
@@ -27,7 +30,10 @@ class Settings:
     `exported_at` is an ISO instant with zone and says when a folder's NDJSON was exported.
     `keep_test_patients`, `leave_out` (a file of patients) and `labels` say who and what is landed
     (`landing.screening`). `task` and `features` are the names of shipped declarations, or paths of
-    YAML files.
+    YAML files. `policy` is by which rule the tables are made, and `zip3_population` the file by
+    which Safe Harbor tells a ZIP's three digits (`deid.policy`); without one there is no ZIP.
+    `notes` says whether free text is written too, for review, and `notes_model` names the
+    configuration of a model that searches it.
     """
 
     patients: int = 2000
@@ -40,6 +46,10 @@ class Settings:
     labels: tuple[str, ...] = ()
     task: str = "readmission_30d"
     features: str = "readmission"
+    policy: PolicyName = "safe-harbor"
+    zip3_population: str = ""
+    notes: bool = False
+    notes_model: str = ""
 
     @property
     def source(self) -> Literal["server", "folder", "sandbox"]:
@@ -51,10 +61,24 @@ class Settings:
         """`exported_at` as an instant; raises `FhirloomError` (bad-input)."""
         return instant(self.exported_at, "--exported-at")
 
+    @property
+    def privacy(self) -> Policy:
+        """`policy`, its population file read; raises `FhirloomError` (bad-input)."""
+        from deid.policy import choose_policy
+
+        return choose_policy(
+            self.policy, Path(self.zip3_population) if self.zip3_population else None
+        )
+
 
 def check(settings: Settings) -> None:
     """Refuse settings that can't work before anything is started; `FhirloomError` (bad-input)."""
-    named = {"ndjson": settings.ndjson, "leave_out": settings.leave_out}
+    named = {
+        "ndjson": settings.ndjson,
+        "leave_out": settings.leave_out,
+        "zip3_population": settings.zip3_population,
+        "notes_model": settings.notes_model,
+    }
     if settings.server is not None:
         named |= {name: getattr(settings.server, name) for name in FILES}
     for name, path in named.items():
@@ -68,6 +92,13 @@ def check(settings: Settings) -> None:
     if settings.server is not None:
         _ = settings.server.request
     _ = settings.exported
+    if settings.privacy.dated and settings.notes:
+        raise FhirloomError(
+            "bad-input",
+            "Notes are de-identified for research/ alone, beside tables made by Safe Harbor",
+            where="--notes",
+            fix="Leave it out; or leave out --limited-data-set.",
+        )
 
 
 def save_settings(settings: Settings, phi: Path) -> None:
@@ -86,6 +117,12 @@ def load_settings(phi: Path) -> Settings:
             fix="Run `fhirloom run` or `fhirloom export` on this work folder first.",
         )
     return _settings(kept)
+
+
+def kept_settings(phi: Path) -> Settings:
+    """What `save_settings` kept, or the defaults where records were landed in another way."""
+    kept = _read(phi / SETTINGS)
+    return Settings() if kept is None else _settings(kept)
 
 
 def record_landed(settings: Settings, landing: Sealed, phi: Path) -> None:

@@ -46,7 +46,8 @@ def request_of(settings: Settings, asked: ServerSettings) -> ExportRequest:
     from features.necessary import necessary
     from flows import study
 
-    needed = necessary(study.task(settings), study.features(settings), load_rules())
+    rules = load_rules(policy=settings.privacy)
+    needed = necessary(study.task(settings), study.features(settings), rules)
     widened = needed.widened(types=request.types, elements=(*request.elements, *told_apart))
     filters = {
         "type_filters": tuple(sorted({*widened.type_filters, *request.type_filters})),
@@ -54,8 +55,10 @@ def request_of(settings: Settings, asked: ServerSettings) -> ExportRequest:
     return replace(request, **(asdict(widened) | filters))
 
 
-def options_of(settings: Settings, asked: ServerSettings) -> ExportOptions:
-    """How the server is asked; raises `FhirloomError` (bad-input)."""
+def options_of(
+    settings: Settings, asked: ServerSettings, removed: frozenset[str] = frozenset()
+) -> ExportOptions:
+    """How the server is asked, and who is not landed; raises `FhirloomError` (bad-input)."""
     from exports.landing.reconcile import Policy
     from exports.options import ExportOptions
 
@@ -66,7 +69,7 @@ def options_of(settings: Settings, asked: ServerSettings) -> ExportOptions:
         allow_wider=asked.allow_wider,
         parallel=asked.parallel,
         policy=Policy.of(asked.policy),
-        screen=_screen(settings),
+        screen=screen_of(settings, removed),
     )
 
 
@@ -90,7 +93,7 @@ def check_recognisable(request: ExportRequest, screen: Screen) -> None:
 def _from_server(
     settings: Settings, asked: ServerSettings, work: Work, progress: Progress
 ) -> LandingZone:
-    request, options = request_of(settings, asked), options_of(settings, asked)
+    request, options = request_of(settings, asked), options_of(settings, asked, _removed(work))
     check_recognisable(request, options.screen)
     if asked.method == "search":
         from exports.search.source import search
@@ -118,7 +121,7 @@ def _from_sandbox(settings: Settings, work: Work, progress: Progress) -> Landing
     hospital, truth = Hospital(settings.seed, settings.patients), work.truth(settings)
     with running_sandbox(hospital, truth, data=work.sandbox) as ehr:
         request = ExportRequest(ehr.base_url, Access(ehr.client_id, ehr.key))
-        options = ExportOptions(screen=_screen(settings))
+        options = ExportOptions(screen=screen_of(settings, _removed(work)))
         return export(request, work.phi, options=options, progress=progress)
 
 
@@ -130,16 +133,26 @@ def _from_folder(settings: Settings, work: Work, progress: Progress) -> LandingZ
         Path(settings.ndjson),
         work.phi,
         transaction_time=settings.exported,
-        sieve=Sieve(_screen(settings)),
+        sieve=Sieve(screen_of(settings, _removed(work))),
         progress=progress,
     )
 
 
-def _screen(settings: Settings) -> Screen:
+def screen_of(settings: Settings, removed: frozenset[str] = frozenset()) -> Screen:
+    """Whom and what the settings leave out; of `removed` patients also those with logical ids."""
     from exports.landing.screening import Screen
 
-    return Screen.of(
+    screen = Screen.of(
         test_patients=not settings.keep_test_patients,
         patients_file=Path(settings.leave_out) if settings.leave_out else None,
         labels=settings.labels,
     )
+    # Their orders name every logical id: an identifier would have to be asked of the server.
+    logical = frozenset(listed for listed in removed if "|" not in listed)
+    return replace(screen, opted_out=screen.opted_out | logical)
+
+
+def _removed(work: Work) -> frozenset[str]:
+    from deid.identity.orders import removed_at_landing
+
+    return removed_at_landing(work.phi)

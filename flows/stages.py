@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from exports.errors import value_free
 from exports.progress import Progress
-from exports.sealed import Sealed
+from exports.sealed import CURRENT, Sealed
 from flows import facts
 from flows.display import Display
 from flows.meter import folder_bytes, metered
-from flows.settings import landed_by, load_settings, record_landed
-from flows.sources import land
+from flows.settings import kept_settings, landed_by, load_settings, record_landed
+from flows.sources import land, screen_of
 from flows.summary import Facts
 from flows.work import Work
 
@@ -71,20 +72,42 @@ def _land(work: Work, progress: Progress) -> Done:
 
 def _deidentify(work: Work, progress: Progress, *, refreeze: bool = False) -> Done:
     from deid.deidentify import deidentify
+    from deid.rules import load_rules
     from exports.landing.zone import open_landing
     from features.valuesets import declared
 
     landing = open_landing(work.phi)
     landed = landed_by(landing.sealed, work.phi)
+    left_out = screen_of(landed).opted_out if landed else frozenset()
     made = deidentify(
         landing,
         work.path,
         declared=declared(),
         truth=work.truth(landed) if landed and landed.source == "sandbox" else None,
+        rules=load_rules(policy=kept_settings(work.phi).privacy),
         refreeze_vocabulary=refreeze,
+        left_out=left_out,
         progress=progress,
     )
     return Done(facts.of_deidentified(made), landing.sealed, made.tables.sealed.fresh)
+
+
+def _notes(work: Work, progress: Progress) -> Done:
+    from deid.notes.notes import deidentify_notes
+    from deid.rules import load_rules
+    from exports.landing.zone import open_landing
+
+    landing, settings = open_landing(work.phi), load_settings(work.phi)
+    landed = landed_by(landing.sealed, work.phi)
+    made = deidentify_notes(
+        landing,
+        work.path,
+        rules=load_rules(policy=settings.privacy),
+        model=Path(settings.notes_model) if settings.notes_model else None,
+        truth=work.truth(landed) if landed and landed.source == "sandbox" else None,
+        progress=progress,
+    )
+    return Done(facts.of_notes(made), landing.sealed, made.sealed.fresh)
 
 
 def _build(work: Work, progress: Progress) -> Done:
@@ -92,9 +115,11 @@ def _build(work: Work, progress: Progress) -> Done:
     from features.build import build
     from flows import study
 
-    tables, settings = open_tables(work.research), load_settings(work.phi)
+    settings = load_settings(work.phi)
+    research = work.released(settings.policy)
+    tables = open_tables(research)
     task, features = study.task(settings), study.features(settings)
-    matrix = build(tables, work.research, task, features, progress=progress)
+    matrix = build(tables, research, task, features, progress=progress)
     return Done(facts.of_matrix(matrix), tables.sealed, matrix.sealed.fresh)
 
 
@@ -107,14 +132,15 @@ def _train(work: Work, progress: Progress) -> Done:
     from training.report import write_report
     from training.train import TrainedModel, train
 
-    research = work.research
+    settings = load_settings(work.phi)
+    research = work.released(settings.policy)
     tables, matrix = open_tables(research), open_matrix(research)
     oracle = study.oracle(tables, research)
     result = train(matrix, research, oracle=oracle, progress=progress)
     registered, fresh = None, True
     if isinstance(result, TrainedModel):
         fresh = result.sealed.fresh
-        parts = study.parts(tables, matrix, load_settings(work.phi))
+        parts = study.parts(tables, matrix, settings)
         sealed = bundle(result, parts, research)
         name = str(matrix.sealed.facts["task"])
         registered = register(sealed.path, result.evaluation, name=name, research=research)
@@ -122,7 +148,26 @@ def _train(work: Work, progress: Progress) -> Done:
     else:
         told = facts.of_not_trained(result)
     page = write_report(facts.of_report(tables, matrix, result, registered), research)
-    return Done({**told, "report": str(page)}, matrix.sealed, fresh)
+    told["artifacts"] = _scanned(work, research, progress)
+    return Done(
+        {**told, "report": str(page), "policy": matrix.sealed.facts["policy"]},
+        matrix.sealed,
+        fresh,
+    )
+
+
+def _scanned(work: Work, research: Path, progress: Progress) -> Facts | None:
+    """What the leak scan of all that was written says; None where it is no release, or all that
+    it could be held against has been purged.
+
+    Raises `FhirloomError` (proof-failed).
+    """
+    from deid.proofs.artifacts import scan_artifacts
+    from exports.landing.zone import open_landing
+
+    if research != work.research or not (work.phi / "landing" / CURRENT).exists():
+        return None
+    return scan_artifacts(research, open_landing(work.phi), work.phi, progress=progress)
 
 
 EXPORT: Final = Stage("export", _land)
@@ -130,4 +175,6 @@ DEID: Final = Stage("deid", _deidentify)
 REFREEZE: Final = Stage("deid", lambda work, progress: _deidentify(work, progress, refreeze=True))
 FEATURES: Final = Stage("features", _build)
 TRAIN: Final = Stage("train", _train)
+NOTES: Final = Stage("notes", _notes)
+"""Not one of `ALL`: free text is written where it is asked for."""
 ALL: Final = (EXPORT, DEID, FEATURES, TRAIN)

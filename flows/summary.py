@@ -34,7 +34,11 @@ def as_json(facts: Facts) -> str:
 
 
 def save_summary(facts: Facts, research: Path) -> None:
-    """Keep the JSON as `research/summary.json`, also for runs that nobody watches."""
+    """Keep the JSON as `research/summary.json`, also for runs that nobody watches.
+
+    For a limited data set, `research` is `phi/limited`.
+    """
+    research.mkdir(parents=True, exist_ok=True)
     aside = research / f".{FILE}-{os.getpid()}"
     aside.write_text(as_json(facts))
     aside.replace(research / FILE)
@@ -43,9 +47,11 @@ def save_summary(facts: Facts, research: Path) -> None:
 def as_text(facts: Facts) -> str:
     """The facts for a person: whichever sections the facts have."""
     sections = {
+        "Policy": _policy,
         "Landed": _landed,
         "Kept": _views,
         "Proven": _proofs,
+        "Notes": _notes,
         "Cohort": _cohort,
         "Model": _model,
         "Cost": _costs,
@@ -58,6 +64,11 @@ def as_text(facts: Facts) -> str:
         if lines and lines[-1]:
             lines.append("")
     return "\n".join([*lines, f"{MEANINGS[exit_code(facts)]}."])
+
+
+def _policy(facts: Facts) -> Iterator[str]:
+    if "policy" in facts:
+        yield from wrap(facts["policy"]["label"], WIDTH - LABEL)
 
 
 def _landed(facts: Facts) -> Iterator[str]:
@@ -117,13 +128,34 @@ def _proofs(facts: Facts) -> Iterator[str]:
     for proof in facts.get("proofs", []):
         detail = dict(proof["detail"])
         yield f"{'✓' if proof['passed'] else '✗'} {proof['name']}"
-        if "identifiers_of_the_input" in detail:
+        if "lines_of_the_input" in detail:
             hits = sum(sum(detail.pop(name).values()) for name in ("string_hits", "number_hits"))
-            known = detail.pop("identifiers_of_the_input")
-            yield f"  {hits:,} of {known:,} identifiers of the input found in the output"
+            yield f"  {hits:,} identifiers of the input found in the output"
             found = "found" if detail.pop("negative_control_found") else "NOT found"
             yield f"  the planted identifier (negative control) was {found}"
-        yield from (f"  {line}" for line in wrap(told(detail), WIDTH - LABEL - 2))
+        # By class and by location they fill pages: the attestation's.
+        short = {name: value for name, value in detail.items() if not name.startswith("by_")}
+        yield from (f"  {line}" for line in wrap(told(short), WIDTH - LABEL - 2))
+    if facts.get("stated") is False:
+        yield "! no actual knowledge: not stated yet (fhirloom attest state)"
+
+
+def _notes(facts: Facts) -> Iterator[str]:
+    notes = facts.get("notes")
+    if notes is None:
+        return
+    yield from wrap(f"! {notes['label']}", WIDTH - LABEL)
+    yield f"{notes['notes']:,} notes"
+    yield from _folded(notes["left_out"], "left out")
+    yield from _folded(notes["replaced"], "replaced")
+    for proof in notes["proofs"]:
+        yield f"{'✓' if proof['passed'] else '✗'} {proof['name']}"
+    measured = notes["measured"]
+    if measured and measured["recall"]["all"]["planted"]:
+        recall = measured["recall"]["all"]
+        yield f"planted identifiers: {recall['planted']:,}, left {recall['left']:,}"
+        yield f"recall {recall['share']:.2%} (at least {recall['at_least']:.2%})"
+        yield f"precision {measured['precision']:.1%}"
 
 
 def _cohort(facts: Facts) -> Iterator[str]:
@@ -177,9 +209,9 @@ def _costs(facts: Facts) -> Iterator[str]:
 
 
 def _places(facts: Facts) -> Iterator[str]:
-    for name in ("report", "tables", "matrix", "bundle"):
+    for name in ("report", "attestation", "tables", "text", "matrix", "bundle"):
         if name in facts:
-            yield f"{name:<9}{_near(facts[name])}"
+            yield f"{name:<13}{_near(facts[name])}"
     if "mlflow_ui" in facts:
         yield facts["mlflow_ui"]
 

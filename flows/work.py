@@ -8,10 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from exports.errors import FhirloomError
 from exports.turns import alone
 from flows.settings import Settings
+
+if TYPE_CHECKING:
+    from deid.policy import PolicyName
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,12 @@ class Work:
     def research(self) -> Path:
         """The de-identified zone."""
         return self.path / "research"
+
+    def released(self, policy: PolicyName) -> Path:
+        """Where the tables of that policy stand, and whatever is made from them."""
+        from deid.policy import Policy
+
+        return Policy(policy).released(self.path)
 
     @property
     def sandbox(self) -> Path:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import jinja2
 
+from deid.policy import check_place
 from exports.errors import FhirloomError
 from exports.sealed import (
     MANIFEST,
@@ -30,7 +31,7 @@ from exports.sealed import (
 from training.golden import check_golden
 from training.train import TrainedModel
 
-VERSION: Final = 1
+VERSION: Final = 2
 FROM_MODEL: Final = ("model.onnx", "evaluation.json", "thresholds.json", "golden.parquet")
 CARD: Final = "model_card.md"
 TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -40,8 +41,10 @@ def bundle(model: TrainedModel, parts: Mapping[str, Path | bytes], research: Pat
     """Seal a bundle of the model and `parts`: a relative name to a file, a folder or its bytes.
 
     The same model and parts give the same bundle. Raises `FhirloomError` (bad-input) where a part's
-    name leaves the bundle or is one of the bundle's own.
+    name leaves the bundle or is one of the bundle's own, and where `research` is no place for the
+    policy by which the model's data were made.
     """
+    check_place(model.sealed.facts, research)
     files = _part_files(parts)
     inputs = {"model": model.sealed.digest}
     inputs |= {f"part:{name}": _hash_part(part) for name, part in files.items()}
@@ -58,6 +61,7 @@ def bundle(model: TrainedModel, parts: Mapping[str, Path | bytes], research: Pat
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(part if isinstance(part, bytes) else part.read_bytes())
         draft.facts.update(
+            policy=model.sealed.facts["policy"],
             recipe=model.sealed.facts["recipe"],
             features=model.sealed.facts["features"],
             model=model.sealed.digest,

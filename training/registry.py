@@ -14,10 +14,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+from deid.policy import check_place
 from training.bundle import verify_bundle
 
 CHALLENGER: Final = "challenger"
 DIGEST_TAG: Final = "fhirloom.bundle_digest"
+POLICY_TAG: Final = "fhirloom.policy"
+"""By which policy the data were made, and what has to be said of the model therefore."""
 _REQUIREMENTS: Final = ("onnx", "onnxruntime", "numpy")
 # What MLflow would otherwise fill in from the machine: the user, the script's path, the commit.
 _NO_ONE: Final = {
@@ -48,17 +51,19 @@ def register(
     """Verify and register a bundle under `name`, and point the alias `challenger` at it.
 
     A bundle whose digest the registry knows is not registered again. Raises `FhirloomError` where
-    the bundle does not verify.
+    the bundle does not verify, and where `research` is no place for it.
     """
     sealed = verify_bundle(bundle_path)
+    check_place(sealed.facts, research)
+    tags = {DIGEST_TAG: sealed.digest, POLICY_TAG: str(sealed.facts["policy"]["label"])}
     with _mlflow(research) as mlflow:
         client = mlflow.MlflowClient()
         number = _known_version(client, name, sealed.digest)
         if number is None:
-            uri = _log(mlflow, client, sealed.path, sealed.digest, evaluation, name, research)
+            uri = _log(mlflow, client, sealed.path, tags, evaluation, name, research)
             if not client.search_registered_models(f"name = '{name}'"):
                 client.create_registered_model(name)
-            made = client.create_model_version(name, uri, tags={DIGEST_TAG: sealed.digest})
+            made = client.create_model_version(name, uri, tags=tags)
             number = int(made.version)
         client.set_registered_model_alias(name, CHALLENGER, str(number))
     return RegisteredModel(name, number, CHALLENGER)
@@ -100,7 +105,7 @@ def _log(
     mlflow: Any,
     client: Any,
     folder: Path,
-    digest: str,
+    tags: Mapping[str, str],
     evaluation: Mapping[str, Any],
     name: str,
     research: Path,
@@ -110,7 +115,7 @@ def _log(
 
     experiment = _experiment(client, name, research)
     graph = onnx.load(folder / "model.onnx")
-    tags = {**_NO_ONE, DIGEST_TAG: digest}
+    digest, tags = tags[DIGEST_TAG], {**_NO_ONE, **tags}
     # What a killed process began to log, and never registered.
     for left in client.search_runs([experiment], f"tags.`{DIGEST_TAG}` = '{digest}'"):
         client.delete_run(left.info.run_id)

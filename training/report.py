@@ -10,6 +10,7 @@ from typing import Any, Final
 import jinja2
 from markupsafe import Markup
 
+from deid.policy import check_place
 from exports.sealed import Stage, find_sealed, hash_file, hash_json, sealing
 from training import figures
 from training.bundle import TEMPLATES, interval
@@ -26,7 +27,8 @@ class ReportFacts:
 
     `matrix` are the facts in the feature matrix's manifest. `counts` are rows of a table, each
     `{name, value, detail}`; `proofs` the de-identification proofs, each `{name, passed, detail}`;
-    `lineage` maps a stage to its digest; `registered` is None where nothing was registered.
+    `lineage` maps a stage to its digest; `attestation` is the page that attests to the tables, as
+    seen from the report's folder; `registered` is None where nothing was registered.
     """
 
     matrix: Mapping[str, Any]
@@ -34,11 +36,16 @@ class ReportFacts:
     counts: Sequence[Mapping[str, Any]] = ()
     proofs: Sequence[Mapping[str, Any]] = ()
     lineage: Mapping[str, str] = field(default_factory=dict)
+    attestation: str = ""
     registered: RegisteredModel | None = None
 
 
 def write_report(facts: ReportFacts, research: Path) -> Path:
-    """Write `research/reports/<key>/report.html`; the same facts give the same bytes."""
+    """Write `research/reports/<key>/report.html`; the same facts give the same bytes.
+
+    Raises `FhirloomError` (bad-input) where `research` is no place for the policy of the data.
+    """
+    check_place(facts.matrix, research)
     told = {
         "matrix": dict(facts.matrix),
         "result": facts.result.reason
@@ -47,6 +54,7 @@ def write_report(facts: ReportFacts, research: Path) -> Path:
         "counts": [dict(row) for row in facts.counts],
         "proofs": [dict(proof) for proof in facts.proofs],
         "lineage": dict(facts.lineage),
+        "attestation": facts.attestation,
         "registered": vars(facts.registered) if facts.registered else None,
     }
     stage = Stage(

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from deid.policy import check_place
 from exports.progress import Progress, silent
 from exports.sealed import Sealed, Stage, find_sealed, hash_file, hash_json, sealing
 from features.matrix import FeatureMatrix
@@ -28,7 +29,7 @@ from training.parity import adversarial_rows, check_parity
 from training.recipe import RECIPES, Candidate, Recipe, fit_candidate, load_recipes
 from training.split import Split, SplitRule
 
-VERSION: Final = 1
+VERSION: Final = 2
 _STEPS_AFTER_FITTING: Final = 3
 _SAMPLE: Final = 64
 
@@ -85,8 +86,10 @@ def train(
     `oracle` is the Parquet file of true risks (patient, encounter, risk) of a sandbox run. The same
     matrix, recipes and rule give the same folder, byte for byte; a folder that is there is reused.
     Too few events is a result, not an error. Raises `FhirloomError`: bad-input for a recipe that
-    can't be read, parity-failed where the exported graph is not the model.
+    can't be read and for a place where the matrix' policy lets nothing stand, parity-failed where
+    the exported graph is not the model.
     """
+    check_place(matrix.sealed.facts, research)
     rule = rule or SplitRule()
     recipes = load_recipes(recipe_dir)
     inputs = {"matrix": matrix.sealed.digest}
@@ -137,7 +140,12 @@ def _finish(
     told, total = len(candidates), len(candidates) + _STEPS_AFTER_FITTING
 
     progress(told, total, "steps")
-    named = {"recipe": chosen.recipe.name, "matrix": data.matrix.sealed.digest}
+    policy = data.matrix.sealed.facts["policy"]
+    named = {
+        "recipe": chosen.recipe.name,
+        "matrix": data.matrix.sealed.digest,
+        "policy": str(policy["label"]),
+    }
     graph = build_graph(chosen.model, chosen.platt, features, named)
     made = adversarial_rows(test[:_SAMPLE], chosen.model.cut_points())
     parity = check_parity(graph, chosen.probability, test, made)
@@ -172,7 +180,12 @@ def _finish(
     _write(folder / "curves.json", evaluate.curves(probability, seen))
     progress(total, total, "steps")
     sizes = {part: evaluation["split"][part] for part in ("train", "test")}
-    return {"recipe": chosen.recipe.name, "features": list(features), **sizes}
+    return {
+        "policy": dict(policy),
+        "recipe": chosen.recipe.name,
+        "features": list(features),
+        **sizes,
+    }
 
 
 def _performance(candidate: Candidate, test: Floats, seen: HeldOutRows) -> dict[str, Any]:

@@ -8,6 +8,10 @@ later digest. A later export extends it; no surrogate and no zero ever moves.
     issued.parquet       the same of every timeline ever issued, by the id that it was issued to
     encounters.parquet   patient_id, encounter_id, surrogate: every one ever issued
     links.parquet        patient_id, survivor
+    retired.parquet      surrogates that are in force no longer (`deid.identity.revision`)
+    removed.parquet      patient_id of whoever was removed, and is told of nowhere else
+
+Each is encrypted (`deid.identity.vault`), and what was superseded is not kept.
 
 A patient has one timeline, or two: the first ends at the 90th birthday, and the second begins
 there, with a surrogate and a zero of its own and the age of 90 (45 CFR 164.514(b)(2)(i)(C)).
@@ -23,8 +27,6 @@ releases may see the same events told from two zeros, and learn how far apart th
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -32,10 +34,20 @@ from typing import Final
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from deid.engine import bind, connect, fetch
+from deid.identity import custody
+from deid.identity.custody import (
+    ENCOUNTERS,
+    PATIENTS,
+    Crosswalk,
+    forget_former,
+    open_crosswalk,
+    revised,
+    seal_crosswalk,
+)
+from deid.identity.orders import read_orders
 from deid.identity.persons import (
     ENCOUNTERS_IN_FORCE,
     REPLACED,
@@ -43,13 +55,14 @@ from deid.identity.persons import (
     bind_persons,
     followed,
 )
+from deid.identity.revision import NONE, draw_surrogates, remaining
 from deid.rules import Rules
 from exports.errors import FhirloomError
 from exports.increments.links import patient_links
-from exports.landing.zone import LandingZone
-from exports.sealed import CURRENT, Sealed, Stage, hash_json, open_sealed, sealing
+from exports.landing.zone import LandingZone, landed_zones
+from exports.sealed import Sealed
 
-VERSION: Final = 2
+VERSION: Final = custody.VERSION
 OLDEST_AGE: Final = 90
 """Whole years; ages above 89 are one category (45 CFR 164.514(b)(2)(i)(C))."""
 AGREEING: Final = 11
@@ -57,85 +70,59 @@ AGREEING: Final = 11
 reach that far: one mistyped year must not move everyone's observed window."""
 EARLIEST: Final = "TIMESTAMP '0001-01-01'"
 LATEST: Final = "TIMESTAMP '9999-01-01'"
-NONE: Final[NDArray[np.int64]] = np.empty(0, np.int64)
 
 
-@dataclass(frozen=True)
-class Crosswalk:
-    """The sealed crosswalk, and the moment (wall clock) up to which the export is whole."""
-
-    sealed: Sealed
-    exported: datetime
-
-    @property
-    def patients(self) -> Path:
-        """`patients.parquet`: the timelines of each id as delivered, those of its person."""
-        return self.sealed.path / "patients.parquet"
-
-    @property
-    def encounters(self) -> Path:
-        """`encounters.parquet`, by the patient's id under which each one was issued."""
-        return self.sealed.path / "encounters.parquet"
-
-    @property
-    def links(self) -> Path:
-        """`links.parquet`: the replaced ids, each with the id that survives."""
-        return self.sealed.path / "links.parquet"
-
-
-def crosswalk(extracted: Sealed, landing: LandingZone, phi: Path, rules: Rules) -> Crosswalk:
+def crosswalk(
+    extracted: Sealed,
+    landing: LandingZone,
+    phi: Path,
+    rules: Rules,
+    *,
+    left_out: frozenset[str] = frozenset(),
+) -> Crosswalk:
     """The crosswalk that covers an extract: the present one, or the present one extended.
 
-    Raises `FhirloomError` (bad-input) where no record has a plausible date.
+    In it is no longer whoever was removed, nor whom the landing leaves out by now (`left_out`, as
+    an operator lists them). Raises `FhirloomError` (bad-input) where no record has a plausible
+    date, and for a key that is missing or another one.
     """
-    root = phi / "crosswalk"
-    present = open_sealed(root / CURRENT)
+    root, orders = phi / rules.policy.crosswalk, read_orders(phi).and_left_out(left_out)
+    present = open_crosswalk(root)
     if (
         present is not None
-        and present.inputs["extract"] == extracted.digest
-        and "links" in present.inputs
+        and present.obeys(orders)
+        and present.sealed.inputs["extract"] == extracted.digest
     ):
-        return Crosswalk(present, datetime.fromisoformat(present.facts["exported"]))
-    connection = connect()
-    links = followed(connection, extracted, patient_links(landing))
-    bind_persons(connection, extracted, rules, links)
-    exported = _exported(connection, landing, rules)
-    served = _present(present, "patients", PATIENTS)
-    bind(
-        connection,
-        {
-            "served": served,
-            # Before links were followed, each id was served by what was issued to it.
-            "issued": _present(present, "issued", PATIENTS) or served,
-            "issued_encounters": _present(present, "encounters", ENCOUNTERS),
-        },
-    )
-    stage = Stage(
-        "crosswalk",
-        VERSION,
-        {
-            "extract": extracted.digest,
-            "previous": "" if present is None else present.digest,
-            "links": hash_json(links.to_pylist()),
-        },
-    )
-    with sealing(root, stage, mode=0o700) as draft:
-        tables = extend(connection, rules, exported) | {"links": links}
-        for name, table in tables.items():
-            pq.write_table(table, draft.path / f"{name}.parquet")
-        draft.facts |= {
-            "exported": exported.isoformat(),
-            "patients": len(tables["patients"]["surrogate"].unique()),
-            "links": links.num_rows,
-        }
-    connection.close()
-    return Crosswalk(draft.result, exported)
+        forget_former(root)
+        return present
+    # Who is left out by identifier is known by what was landed before.
+    earlier = landed_zones(phi) if any("|" in listed for listed in orders.removed) else []
+    before = revised(present, orders, [landing, *earlier])
+    with connect() as connection:
+        links = remaining(
+            followed(connection, extracted, patient_links(landing)), before["removed"]
+        )
+        bind_persons(connection, extracted, rules, links, before["removed"])
+        exported = _exported(connection, landing, rules)
+        bind(
+            connection,
+            {
+                "served": before["patients"],
+                "issued": before["issued"],
+                "issued_encounters": before["encounters"],
+                "retired": before["retired"],
+            },
+        )
+        tables = {**before, **extend(connection, rules, exported), "links": links}
+    return seal_crosswalk(root, tables, exported, extracted.digest, present, orders)
 
 
 def extend(
     connection: duckdb.DuckDBPyConnection, rules: Rules, exported: datetime
 ) -> dict[str, pa.Table]:
-    """The crosswalk's tables; expects those of `bind_persons`, `served` and all that was issued."""
+    """The crosswalk's tables; expects those of `bind_persons`, `served`, all that was issued and
+    `retired`.
+    """
     bind(
         connection,
         {
@@ -144,7 +131,9 @@ def extend(
         },
     )
     taken = fetch(
-        connection, "SELECT surrogate FROM issued UNION ALL SELECT surrogate FROM issued_encounters"
+        connection,
+        "SELECT surrogate FROM issued UNION ALL SELECT surrogate FROM issued_encounters "
+        "UNION ALL SELECT surrogate FROM retired",
     )
     assign(connection, rules, exported, taken["surrogate"].to_numpy())
     tables = {
@@ -159,22 +148,6 @@ def extend(
     }
     return {name: fetch(connection, f"FROM ({rows}) ORDER BY ALL") for name, rows in tables.items()}
 
-
-PATIENTS: Final = pa.schema(
-    {
-        "patient_id": pa.string(),
-        "birth": pa.date32(),
-        "surrogate": pa.int64(),
-        "zero": pa.timestamp("us"),
-        "anchor_year": pa.int16(),
-        "old": pa.bool_(),
-        "begins": pa.timestamp("us"),
-        "ends": pa.timestamp("us"),
-    }
-)
-ENCOUNTERS: Final = pa.schema(
-    {"patient_id": pa.string(), "encounter_id": pa.string(), "surrogate": pa.int64()}
-)
 
 TIMELINES: Final = f"""
 SELECT patient_id, born AS birth, unnest([
@@ -194,6 +167,8 @@ FROM (
 They follow the newest birth date, so that one's end is always the other's beginning. Where the
 record that survives a merge has none, a replaced one's does.
 """
+UNPARTED: Final = f"SELECT * REPLACE ({LATEST} AS ends) FROM ({TIMELINES}) WHERE NOT old"
+"""The timelines of a limited data set, which tells ages as they are: one for each patient."""
 
 
 def _exported(
@@ -240,7 +215,10 @@ def assign(
         for view in rules.views
         if view.anchors
     )
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE timelines AS {TIMELINES}")
+    dated = rules.policy.dated
+    timelines = UNPARTED if dated else TIMELINES
+    zero = "TIMESTAMP '1970-01-01'" if dated else "min(time)"
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE timelines AS {timelines}")
     patients = _extended(
         fetch(
             connection,
@@ -250,8 +228,8 @@ def assign(
         ),
         fetch(
             connection,
-            "SELECT patient_id, birth, 0::BIGINT AS surrogate, min(time) AS zero, "
-            "year(min(time))::SMALLINT AS anchor_year, old, begins, ends "
+            f"SELECT patient_id, birth, 0::BIGINT AS surrogate, {zero} AS zero, "
+            f"year({zero})::SMALLINT AS anchor_year, old, begins, ends "
             f"FROM timelines ANTI JOIN known_patients USING (patient_id, old) "
             f"JOIN ({anchors}) USING (patient_id) WHERE time >= begins AND time < ends "
             "AND time <= $1 AND (birth IS NULL OR time >= birth) "
@@ -283,18 +261,3 @@ def _extended(known: pa.Table, fresh: pa.Table, taken: NDArray[np.int64]) -> pa.
     column = fresh.schema.get_field_index("surrogate")
     numbered = fresh.set_column(column, "surrogate", [numbers])
     return pa.concat_tables([known.cast(fresh.schema), numbered])
-
-
-def draw_surrogates(count: int, taken: NDArray[np.int64]) -> NDArray[np.int64]:
-    """`count` distinct random numbers of 62 bits that are not in `taken`."""
-    drawn: NDArray[np.int64] = np.empty(0, np.int64)
-    while len(drawn) < count:
-        more = np.frombuffer(os.urandom(8 * (count - len(drawn))), np.int64) & (2**62 - 1)
-        drawn = np.concatenate([drawn, np.setdiff1d(more, np.concatenate([taken, drawn]))])
-    return np.random.default_rng(int.from_bytes(os.urandom(8))).permutation(drawn)
-
-
-def _present(sealed: Sealed | None, name: str, schema: pa.Schema) -> pa.Table:
-    if sealed is None or not (sealed.path / f"{name}.parquet").exists():
-        return schema.empty_table()
-    return pq.read_table(sealed.path / f"{name}.parquet", schema=schema)

@@ -18,13 +18,16 @@ import duckdb
 import pyarrow as pa
 
 from deid.engine import bind, fetch
-from deid.rules import Rules
+from deid.rules import ResearchView, Rules
 from deid.sql_on_fhir.compiler import text
 from exports.sealed import Sealed
 
 LINKS: Final = pa.schema({"patient_id": pa.string(), "survivor": pa.string()})
 REPLACED: Final = "replaced by another record of the person"
 """Why a merged patient's former Patient resource is dropped: it would be a second row."""
+REMOVED: Final = pa.schema({"patient_id": pa.string()})
+GONE: Final = "removed patient"
+"""Why a row is dropped that arrives of somebody who was removed."""
 
 
 def followed(
@@ -47,21 +50,35 @@ def followed(
 
 
 def bind_persons(
-    connection: duckdb.DuckDBPyConnection, extracted: Sealed, rules: Rules, links: pa.Table | Path
+    connection: duckdb.DuckDBPyConnection,
+    extracted: Sealed,
+    rules: Rules,
+    links: pa.Table | Path,
+    removed: pa.Table,
 ) -> None:
-    """Make the extract's tables known by name, with persons' ids in `patient_id`; and `links`."""
-    bind(connection, {"links": links})
+    """Make the extract's tables known by name, with persons' ids in `patient_id`; and `links`.
+
+    Whatever is a `removed` person's is dropped as such.
+    """
+    bind(connection, {"links": links, "removed": removed})
     for view in rules.views:
         rows = f"read_parquet({text(str(extracted.path / f'{view.name}.parquet'))})"
-        person = "coalesce(survivor, patient_id) AS patient_id"
-        if view.view.resource == "Patient":
-            person += (
-                f", CASE WHEN survivor IS NULL THEN dropped ELSE {text(REPLACED)} END AS dropped"
-            )
-        connection.execute(
-            f"CREATE OR REPLACE TEMP VIEW {view.name} AS SELECT * EXCLUDE (survivor) "
-            f"REPLACE ({person}) FROM {rows} LEFT JOIN links USING (patient_id)"
-        )
+        persons = f"FROM ({persons_sql(view, rows)})"
+        if removed.num_rows:
+            gone = f"patient_id IN (FROM removed) THEN {text(GONE)}"
+            persons = f"SELECT * REPLACE (CASE WHEN {gone} ELSE dropped END AS dropped) {persons}"
+        connection.execute(f"CREATE OR REPLACE TEMP VIEW {view.name} AS {persons}")
+
+
+def persons_sql(view: ResearchView, rows: str) -> str:
+    """A view's rows with persons' ids in `patient_id`; expects `links`."""
+    person = "coalesce(survivor, patient_id) AS patient_id"
+    if view.view.resource == "Patient":
+        person += f", CASE WHEN survivor IS NULL THEN dropped ELSE {text(REPLACED)} END AS dropped"
+    return (
+        f"SELECT * EXCLUDE (survivor) REPLACE ({person}) FROM {rows} "
+        "LEFT JOIN links USING (patient_id)"
+    )
 
 
 TIMELINES_IN_FORCE: Final = """

@@ -1,7 +1,8 @@
 """k-anonymity of the released tables: how many patients share what others may know of a person.
 
 The quasi-identifiers are the ten-year age band at the latest admission (90 and above are one), the
-year of the anchor, and every closed list that describes a patient: sex, race, ethnicity, state.
+year of the anchor, and every closed list that describes a patient: sex, race, ethnicity, state;
+the ZIP code, its three digits and the birth date where the policy writes them.
 Patients who agree in all of them are a class; a class of k hides each of its members among k, which
 is the prosecutor's risk of 1/k (El Emam, Guide to the De-Identification of Personal Health
 Information, 2013). Safe Harbor asks for no k: it is reported, and nothing is suppressed by it.
@@ -15,9 +16,11 @@ from typing import Any, Final
 from deid.engine import connect, fetch
 from deid.identity.crosswalk import OLDEST_AGE
 from deid.proofs.proof import Evidence, Verdict
-from deid.rules import ResearchView, Rules
+from deid.rules import OPTIONAL, ResearchView, Rules
 from deid.sql_on_fhir.compiler import name, text
 
+QUASI_IDENTIFIERS: Final = OPTIONAL | {"enum"}
+"""Kinds of the patient's columns that others may know of a person."""
 SMALL: Final = 11
 """Classes with fewer patients are counted as small: the least cell that CMS lets be published."""
 
@@ -29,7 +32,7 @@ def k_anonymity(folder: Path, rules: Rules) -> dict[str, Any]:
     patients in small classes and `share_below_11` their share, the risks probabilities.
     """
     person = rules.view("patient")
-    lists = [column.name for column in person.of("enum")]
+    lists = [column.name for column in person.columns if column.kind in QUASI_IDENTIFIERS]
     known = ", ".join(["anchor_year", "band", *map(name, lists)])
     with connect() as connection:
         found = fetch(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -23,12 +24,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deid.engine import bind, connect, fetch
-from deid.extract import RARE
-from deid.identity.crosswalk import OLDEST_AGE, Crosswalk
+from deid.extract import DAYS, RARE
+from deid.geography import UNTOLD
+from deid.identity.crosswalk import OLDEST_AGE
+from deid.identity.custody import Crosswalk
 from deid.proofs.proof import Evidence, Verdict
-from deid.rules import DomainColumn, ResearchView, Rules
+from deid.rules import UNCAPPED, DomainColumn, ResearchView, Rules
 from deid.sql_on_fhir.compiler import name, text
-from deid.tables import BUCKETS, LOCATED
+from deid.tables import BUCKETS, LOCATED, MOST_YEARS
 from deid.vocabulary import Vocabulary
 
 OTHER: Final = "other"
@@ -44,11 +47,12 @@ SELECT DISTINCT surrogate AS patient, old, year(zero) AS year,
     epoch(TIMESTAMP '1900-01-02')::BIGINT - epoch(zero)::BIGINT AS earliest,
     epoch(greatest(begins, TIMESTAMP '1900-01-02'))::BIGINT - epoch(zero)::BIGINT AS begins,
     epoch(ends)::BIGINT - epoch(zero)::BIGINT AS ends,
-    epoch($1::TIMESTAMP)::BIGINT - epoch(make_date(year(zero) + 1, 1, 1))::BIGINT AS until
+    epoch($1::TIMESTAMP)::BIGINT - epoch({censored_from})::BIGINT AS until
 FROM patients
 """
 """What each patient's seconds may be: from the surrogate's first moment to its last, and up to
-`until`, which is the export's moment minus the end of the anchor year."""
+`until`, which is the export's moment minus the end of the anchor year; where dates are told, minus
+the zero, which is everybody's."""
 
 
 @dataclass(frozen=True)
@@ -120,13 +124,15 @@ def closed_domain(
         bind(
             connection,
             {
-                "patients": walk.patients,
-                "issued_encounters": walk.encounters,
+                "patients": walk.read("patients"),
+                "issued_encounters": walk.read("encounters"),
                 "words": pa.table({"word": words}),
                 "ranges": ranges(rules),
             },
         )
-        connection.execute(TIMELINES, [walk.exported])
+        censored_from = "zero" if rules.policy.dated else "make_date(year(zero) + 1, 1, 1)"
+        timelines = TIMELINES.format(censored_from=censored_from)
+        connection.execute(timelines, [walk.exported])
         for view in rules.views:
             files = _files(folder, view)
             columns = closed_columns(view, rules)
@@ -165,6 +171,18 @@ def _closed(column: DomainColumn, rules: Rules) -> ClosedColumn:
             return _surrogate("encounter", known, required=column.kind == "own encounter")
         case "offset":
             return _seconds(column.name)
+        case "age" if column.argument == UNCAPPED:
+            inside = f"{value} BETWEEN 0 AND {MOST_YEARS}"
+            return ClosedColumn(column.name, "age", pa.int16(), inside, str(MOST_YEARS + 1))
+        case "date":
+            return ClosedColumn(
+                column.name, "date", pa.date32(), f"{value} {DAYS}", "DATE '1849-12-31'"
+            )
+        case "zip":
+            inside = f"regexp_full_match({value}, '[0-9]{{5}}')"
+            return ClosedColumn(column.name, "ZIP", pa.string(), inside, "'0213'")
+        case "zip3":
+            return _zip3(column, rules.policy.zip3 or ())
         case "age":
             young = f"{value} BETWEEN 0 AND {OLDEST_AGE - 1}"
             inside = f"CASE WHEN w.old THEN {value} = {OLDEST_AGE} ELSE {young} END"
@@ -182,6 +200,13 @@ def _closed(column: DomainColumn, rules: Rules) -> ClosedColumn:
     return ClosedColumn(column.name, domain, pa.string(), inside, "'outside of every list'")
 
 
+def _zip3(column: DomainColumn, told: Sequence[str]) -> ClosedColumn:
+    """Planted are three digits that are written like the others, and may not be told."""
+    inside = f"t.{name(column.name)} IN ({', '.join(map(text, (UNTOLD, *told)))})"
+    planted = next(area for number in range(1, 1000) if (area := f"{number:03d}") not in told)
+    return ClosedColumn(column.name, "ZIP3", pa.string(), inside, text(planted))
+
+
 def _surrogate(column: str, inside: str, *, required: bool) -> ClosedColumn:
     return ClosedColumn(column, "surrogate", pa.int64(), inside, "-1", required)
 
@@ -193,14 +218,11 @@ def _seconds(column: str, inside: str = "", *, required: bool = False) -> Closed
 
 
 def ranges(rules: Rules) -> pa.Table:
-    """What a number may be, by code and unit; under a RARE code, the widest range of its unit."""
+    """What a number may be, by code and unit; under a RARE code there is none."""
     rows = [
         (code, declared["unit"], float(declared["low"]), float(declared["high"]))
         for code, declared in rules.quantities.items()
     ]
-    for unit in sorted({unit for _, unit, _, _ in rows}):
-        of_unit = [(low, high) for _, other, low, high in rows if other == unit]
-        rows.append((RARE, unit, min(low for low, _ in of_unit), max(high for _, high in of_unit)))
     schema = {"code": pa.string(), "unit": pa.string(), "low": pa.float64(), "high": pa.float64()}
     columns = zip(*rows, strict=True) if rows else ((),) * len(schema)
     return pa.table(dict(zip(schema, map(list, columns), strict=True)), pa.schema(schema))
@@ -298,7 +320,7 @@ def checked_sql(files: list[Path], view: ResearchView, columns: list[ClosedColum
 def _quantity(view: ResearchView) -> str:
     if not view.of("number"):
         return ""
-    code, unit = (name(view.of(kind)[0].name) for kind in ("code", "unit"))
+    code, unit = name(view.code.name), name(view.of("unit")[0].name)
     return f" LEFT JOIN ranges AS q ON t.{code} = q.code AND t.{unit} = q.unit"
 
 

@@ -1,15 +1,16 @@
 """Every identifier of the input: found by a list of leaves that knows nothing of the views.
 
 The list is `identifiers.json`. A leaf is matched by the last keys on its path, so an address is
-one wherever it stands; below an extension every leaf is one. Of free text each capitalised word
-is. Full dates are identifiers by their form (45 CFR 164.514(b)(2)(i)(C)).
+one wherever it stands; below an extension every leaf is one, and so is every text that no list
+there bounds by a code. Of free text each capitalised word is, and whatever is written like a
+number, a telephone or a date. Full dates are identifiers by their form (45 CFR
+164.514(b)(2)(i)(C)).
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import gzip
 import json
 import re
 import unicodedata
@@ -19,9 +20,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from exports.landing.ndjson import load
-from exports.landing.zone import LandingZone
-from exports.progress import Progress, silent
+from exports import references
 
 SHORTEST: Final = 4
 """Characters; shorter values identify nobody by themselves and stand in every text."""
@@ -32,8 +31,17 @@ _DATE: Final = re.compile(r"\d{4}-\d{2}(-\d{2})?(T|$)")
 _NOT_DIGITS: Final = re.compile(r"\D+")
 _TOKEN: Final = re.compile(r"[^\W_]+")
 _WORD: Final = re.compile(r"[^\W\d_]{4,}")
+_WRITTEN: Final = re.compile(
+    r"(?<![^\W_])(?:"
+    r"\+?(?:1[ .-])?\(?\d{3}\)?[ .-]?\d{3}[ .-]\d{4}"  # telephone and fax
+    r"|\d{1,2}(?:st|nd|rd|th)?\.? [A-Z][a-z]{2,8}\.?,? \d{4}"  # 31 January 2024
+    r"|[A-Z][a-z]{2,8}\.? \d{1,2}(?:st|nd|rd|th)?,? \d{4}"  # January 31st, 2024
+    r"|(?=[A-Z\d]*\d)[A-Z\d]{2,4}[ -](?=[A-Z\d]*\d)[A-Z\d]{2,4}"  # plates
+    r")(?![^\W_])"
+)
+"""What a text writes with blanks inside."""
 _CHUNK: Final = re.compile(r"[^\s,;()<>]*[\d@/][^\s,;()<>]*")
-_REFERENCE: Final = re.compile(r"([A-Za-z0-9.-]{1,64})(?:/_history/[^/]+)?$")
+_REFERENCE: Final = re.compile(r"([A-Za-z0-9.-]+)(?:/_history/[^/]+)?$")
 _DEEPEST: Final = 3
 
 
@@ -63,35 +71,16 @@ def digits(text: str) -> str:
     return _NOT_DIGITS.sub("", text).lstrip("0")
 
 
-def identifiers(landing: LandingZone, *, progress: Progress = silent) -> Iterator[Identifier]:
-    """Every identifier in a landing zone, in the order of its files.
-
-    Values repeat as they do in the input; words of free text come once.
-    """
-    paths = [path for kind in sorted(landing.rows()) for path in landing.paths(kind)]
-    words: set[str] = set()
-    for done, path in enumerate(paths):
-        progress(done, len(paths), "files")
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            for line in file:
-                if line.strip():
-                    yield from of_resource(load(line), words)
-    progress(len(paths), len(paths), "files")
-
-
-def of_resource(resource: dict[str, Any], words: set[str] | None = None) -> list[Identifier]:
-    """The identifiers of one resource; `words` of free text that are known are passed over."""
+def of_resource(resource: dict[str, Any]) -> list[Identifier]:
+    """The identifiers of one resource; the telling words of its free texts are nobody's own."""
     patient_id = _subject(resource)
     found = _Found([], [])
     _collect(resource, (), found, inside=False)
-    identified = [Identifier(patient_id, letter, value) for letter, value in found.leaves]
-    known = set() if words is None else words
-    for text in found.texts:
-        for word in _telling_words(text):
-            if word not in known:
-                known.add(word)
-                identified.append(Identifier("", "R", word))
-    return identified
+    words = {word for text in found.texts for word in _telling_words(text)}
+    return [
+        *(Identifier(patient_id, letter, value) for letter, value in found.leaves),
+        *(Identifier("", "R", word) for word in sorted(words)),
+    ]
 
 
 def _telling_words(text: str) -> Iterator[str]:
@@ -101,15 +90,17 @@ def _telling_words(text: str) -> Iterator[str]:
         told = chunk.strip(".:'\"")
         if len(told) >= SHORTEST:
             yield told
+    yield from _WRITTEN.findall(text)
 
 
 def _subject(resource: dict[str, Any]) -> str:
     if resource["resourceType"] == "Patient":
-        return str(resource["id"])
-    for key in ("subject", "patient", "beneficiary"):
-        reference = resource.get(key)
-        if isinstance(reference, dict) and "Patient/" in str(reference.get("reference", "")):
-            return str(reference["reference"]).rsplit("Patient/", 1)[-1].split("/")[0]
+        return references.key(str(resource["id"]))
+    for element in ("subject", "patient", "beneficiary"):
+        reference = resource.get(element)
+        named = reference.get("reference") if isinstance(reference, dict) else None
+        if patient_id := references.referenced(named, "Patient"):
+            return patient_id
     return ""
 
 
@@ -127,6 +118,7 @@ class _List:
 
     leaves: dict[tuple[str, ...], str]
     free_text: frozenset[str]
+    coded: frozenset[str]
     not_identifiers: frozenset[tuple[str, ...]]
 
 
@@ -140,6 +132,7 @@ def _list() -> _List:
     return _List(
         {turned(path): letter for path, letter in read["leaves"].items()},
         frozenset(read["free_text"]),
+        frozenset(read["coded"]),
         frozenset(turned(path) for path in read["not_identifiers"]),
     )
 
@@ -150,17 +143,26 @@ def _collect(node: dict[str, Any], path: tuple[str, ...], found: _Found, *, insi
     `inside` an extension every leaf counts but its own name and the names of code systems.
     """
     for key, child in node.items():
-        extended = inside or key == "extension"
-        for item in child if isinstance(child, list) else (child,):
+        extended = inside or key.endswith("xtension")
+        for item in _flat(child):
             if isinstance(item, dict):
                 _collect(item, (key, *path[: _DEEPEST - 2]), found, inside=extended)
             elif item is None or isinstance(item, (bool, float)):
                 continue
             else:
-                _leaf(str(item), (key, *path), found, inside=inside)
+                _leaf(item, (key, *path), found, inside=inside)
 
 
-def _leaf(value: str, path: tuple[str, ...], found: _Found, *, inside: bool) -> None:
+def _flat(child: Any) -> Iterator[Any]:
+    if isinstance(child, list):
+        for item in child:
+            yield from _flat(item)
+    else:
+        yield child
+
+
+def _leaf(leaf: str | int, path: tuple[str, ...], found: _Found, *, inside: bool) -> None:
+    value, listed = str(leaf), _list()
     if len(value) < SHORTEST:
         return
     letter = "R" if inside and path[0] not in ("url", "system") else _letter(path)
@@ -171,8 +173,21 @@ def _leaf(value: str, path: tuple[str, ...], found: _Found, *, inside: bool) -> 
         found.leaves.append((letter, value))
     elif value[0] in "12" and _DATE.match(value):
         found.leaves.append(("C", value[:10]))
-    if path[0] in _list().free_text:
+    elif isinstance(leaf, str) and not _bounded(path):
+        found.leaves.append(("R", value))
+    if path[0] in listed.free_text and path[:2] not in listed.not_identifiers:
         found.texts.append(_decoded(value) if path[0] == "data" else value)
+
+
+def _bounded(path: tuple[str, ...]) -> bool:
+    """Whether a text is a code, a moment or free text: no identifier as a whole."""
+    listed = _list()
+    return (
+        path[0] in listed.coded
+        or path[0] in listed.free_text
+        or path[0].endswith(("Date", "DateTime"))
+        or path[:2] in listed.not_identifiers
+    )
 
 
 def _decoded(data: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deid.identity.crosswalk import Crosswalk
+from deid.identity.custody import Crosswalk
 from deid.rules import Rules
 from deid.vocabulary import Vocabulary
 from exports.landing.zone import LandingZone

@@ -17,13 +17,31 @@ def prove(evidence: Evidence, *, progress: Progress = silent) -> list[dict[str, 
     Raises `FhirloomError` (proof-failed) that names every proof that does not hold; what they saw
     is in `phi/logs` then.
     """
-    from deid.proofs import anonymity, closed_domain, leak_scan, second_opinion
+    from deid.proofs import (
+        anonymity,
+        canary,
+        closed_domain,
+        date_window,
+        leak_scan,
+        metamorphic,
+        recall,
+        second_opinion,
+    )
 
+    closed = closed_domain.verdict(evidence)
+    if not closed.passed:  # the others read the tables as they are declared
+        raise _refused([closed], evidence)
     verdicts = [
-        closed_domain.verdict(evidence),
+        closed,
         leak_scan.verdict(evidence, progress=progress),
         second_opinion.verdict(evidence),
+        # What was planted is known in sandbox runs alone.
+        *([recalled] if (recalled := recall.verdict(evidence)) else []),
+        # Dates that are told have no window.
+        *([] if evidence.rules.policy.dated else [date_window.verdict(evidence)]),
         anonymity.verdict(evidence),
+        canary.verdict(evidence, progress=progress),
+        metamorphic.verdict(evidence, progress=progress),
     ]
     if broken := [verdict for verdict in verdicts if not verdict.passed]:
         raise _refused(broken, evidence)

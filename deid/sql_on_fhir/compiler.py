@@ -7,13 +7,12 @@ that are unnested once, so the file is read once, whatever the view's shape.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
-from typing import Final
 
 from deid.sql_on_fhir import fhir_types
 from deid.sql_on_fhir.fhirpath import (
+    RESOURCE,
     Call,
     Constant,
     Index,
@@ -24,33 +23,12 @@ from deid.sql_on_fhir.fhirpath import (
     This,
     parse,
 )
+from deid.sql_on_fhir.reading import LONGEST_LINE, Query, Schema, held_in, name, text, typed
 from deid.sql_on_fhir.view import Select, View
 from exports.errors import FhirloomError
+from exports.references import UUID, pattern
 
-LONGEST_LINE: Final = 16 * 1024 * 1024
-"""Bytes; the reader's buffer is sized by it. Landing quarantines longer lines."""
-
-
-@dataclass
-class _Schema:
-    """The part of a type that the view reads."""
-
-    type: str
-    many: bool
-    children: dict[str, _Schema] = field(default_factory=dict)
-
-    def child(self, element: fhir_types.Element) -> _Schema:
-        return self.children.setdefault(element.name, _Schema(element.type, element.many))
-
-    def sql(self) -> str:
-        if self.children:
-            inside = ", ".join(f"{name(key)} {item.sql()}" for key, item in self.children.items())
-            one = f"STRUCT({inside})"
-        elif fhir_types.is_complex(self.type):
-            one = "JSON"
-        else:
-            one = fhir_types.SQL_TYPES.get(self.type, "VARCHAR")
-        return one + ("[]" if self.many else "")
+__all__ = ["LONGEST_LINE", "Query", "compile_view", "name", "text"]
 
 
 @dataclass(frozen=True)
@@ -59,61 +37,42 @@ class _Value:
 
     sql: str
     many: bool
-    schema: _Schema | None = None
+    schema: Schema | None = None
     choice: str = ""
 
 
-@dataclass(frozen=True)
-class Query:
-    """A compiled view: the columns that DuckDB is to read, and the select over them."""
-
-    columns: Mapping[str, str]
-    select: str
-
-    def over(self, files: Sequence[str]) -> str:
-        """The query over NDJSON files (plain or gzip); reading is strict."""
-        listed = ", ".join(text(file) for file in files)
-        schema = ", ".join(f"{name(key)}: {text(value)}" for key, value in self.columns.items())
-        read = (
-            f"SELECT * FROM read_json([{listed}], format = 'newline_delimited', "
-            f"columns = {{{schema}}}, maximum_object_size = {LONGEST_LINE})"
-        )
-        return f"WITH source AS ({read}) {self.select}"
-
-
-def name(identifier: str) -> str:
-    """An SQL identifier, quoted."""
-    return '"' + identifier.replace('"', '""') + '"'
-
-
-def text(value: str) -> str:
-    """An SQL string literal."""
-    return "'" + value.replace("'", "''") + "'"
-
-
-def compile_view(view: View, *, content: str = "") -> Query:
-    """Compile a view; `content` names a further column that holds a hash of the resource as read.
+def compile_view(view: View, *, content: str = "", file: str = "") -> Query:
+    """Compile a view; `content` and `file` name further columns: a hash of the resource as read,
+    and the file in which it stood.
 
     Raises `FhirloomError` (bad-input) for a path outside the supported subset, naming view and
     path.
     """
-    return _Compiler(view).query(content)
+    compiler = _Compiler(view)
+    try:
+        return compiler.query(content, file)
+    except RecursionError:
+        raise compiler.refuse("...", "a path that is nested too deeply") from None
 
 
 class _Compiler:
     def __init__(self, view: View) -> None:
         self.view = view
-        self.root = _Schema(view.resource, many=False)
+        self.root = Schema(view.resource, many=False)
+        self.contained: dict[str, Schema] = {}
         self.fresh = count()
 
-    def query(self, content: str) -> Query:
+    def query(self, content: str, file: str) -> Query:
         if not fhir_types.is_resource(self.view.resource):
             raise self.refuse(self.view.resource, "an unknown resource type")
         root = _Value("", many=False, schema=self.root)
         filters = [self.condition(parse(path), root) for path in self.view.where]
         columns, groups = self.parts(self.view.select, root)
         picked = [f"{sql} AS {name(column)}" for column, sql in columns.items()]
-        picked += [f"hash(source) AS {name(content)}"] if content else []
+        if content:
+            read = ", ".join(f"{name(key)} := {name(key)}" for key in self.root.children)
+            picked.append(f"hash(struct_pack({read})) AS {name(content)}")
+        picked += [name(file)] if file else []
         inner = [f"{rows} AS group{number}" for number, rows in enumerate(groups)]
         query = f"SELECT {', '.join(picked + inner)} FROM source"
         if filters:
@@ -127,11 +86,13 @@ class _Compiler:
                 f"SELECT * EXCLUDE (group{number}), {', '.join(fields)} FROM "
                 f"(SELECT * REPLACE (unnest(group{number}) AS group{number}) FROM ({query}))"
             )
-        names = [column.name for column in self.view.columns] + ([content] if content else [])
-        ordered = ", ".join(map(name, names))
+        names = [column.name for column in self.view.columns]
+        ordered = ", ".join(map(name, (*names, *filter(None, (content, file)))))
         return Query(
             {key: item.sql() for key, item in self.root.children.items()},
             f"SELECT {ordered} FROM ({query})",
+            {held_in(kind): typed(kind, schema) for kind, schema in self.contained.items()},
+            file,
         )
 
     def groups_of(self, select: Select) -> list[Select]:
@@ -206,6 +167,8 @@ class _Compiler:
             case Literal(value):
                 return _Value(_literal(value), many=False)
             case Constant(constant):
+                if constant == RESOURCE:
+                    return _Value("", many=False, schema=self.root)
                 if constant not in self.view.constants:
                     raise self.refuse(f"%{constant}", "an undeclared constant")
                 return _Value(_literal(self.view.constants[constant]), many=False)
@@ -219,6 +182,8 @@ class _Compiler:
                 sides = [self.evaluate(side, node) for side in (left, right)]
                 if any(side.many for side in sides):
                     raise self.refuse(operator, "an operator over several values")
+                if operator == "&":  # nothing counts as an empty text
+                    return _Value(f"concat({sides[0].sql}, {sides[1].sql})", many=False)
                 return _Value(f"({sides[0].sql} {operator} {sides[1].sql})", many=False)
             case Call(base, function, arguments):
                 return self.call(self.evaluate(base, node), function, arguments)
@@ -254,6 +219,13 @@ class _Compiler:
                 if found is None:
                     raise self.refuse(f"{value.choice}.ofType({type_name})", "not a choice")
                 return self.descend(_Value(value.sql, value.many, value.schema), found)
+            case "ofType", (Member(This(), type_name),) if value.schema is self.root.children.get(
+                "contained"
+            ):
+                if not fhir_types.is_resource(type_name):
+                    raise self.refuse(f"ofType({type_name})", "an unknown resource type")
+                inside = self.contained.setdefault(type_name, Schema(type_name, many=True))
+                return _Value(name(held_in(type_name)), many=True, schema=inside)
             case "where", (criteria,):
                 return self.filtered(value, criteria)
             case "extension", (Literal(str()) as url,):
@@ -272,7 +244,7 @@ class _Compiler:
                 sql = f"{value.sql}[1]" if value.many else value.sql
                 return _Value(sql, many=False, schema=value.schema)
             case "getResourceKey", ():
-                return self.member(value, "id")
+                return _Value(_key(self.member(value, "id").sql), many=False)
             case "getReferenceKey", (Member(This(), type_name),):
                 return self.reference_key(value, type_name)
         raise self.refuse(f"{function}()", "a function outside the supported subset")
@@ -290,14 +262,14 @@ class _Compiler:
         )
 
     def reference_key(self, value: _Value, type_name: str) -> _Value:
-        """The id in a relative, absolute or versioned reference to `type_name`; else null."""
+        """The key of the resource of that type that a reference names; else null."""
         reference = self.member(value, "reference")
-        pattern = f"(?:^|/){type_name}/([A-Za-z0-9.-]{{1,64}})(?:/_history/[^/]+)?$"
         if reference.many:
             raise self.refuse("getReferenceKey", "a path that may yield several values")
-        return _Value(
-            f"nullif(regexp_extract({reference.sql}, {text(pattern)}, 1), '')", many=False
-        )
+        if not type_name.isidentifier():
+            raise self.refuse(f"getReferenceKey({type_name})", "an unknown resource type")
+        found = f"nullif(regexp_extract({reference.sql}, {text(pattern(type_name))}, 1), '')"
+        return _Value(_key(found), many=False)
 
     def refuse(self, path: str, why: str) -> FhirloomError:
         return FhirloomError(
@@ -306,6 +278,11 @@ class _Compiler:
             where=f"view {self.view.name}, `{path}`",
             fix="Name a supported R4 element or function (see deid/sql_on_fhir/fhir_r4.json).",
         )
+
+
+def _key(sql: str) -> str:
+    """SQL for an id in the form in which ids are compared (`exports.references`)."""
+    return f"CASE WHEN regexp_full_match({sql}, {text(UUID)}) THEN lower({sql}) ELSE {sql} END"
 
 
 def _literal(value: str | float | bool) -> str:

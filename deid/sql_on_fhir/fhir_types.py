@@ -6,6 +6,7 @@ From the R4 StructureDefinitions (hl7.org/fhir/R4), for the resources that have 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,8 @@ SQL_TYPES: Final = {
     "boolean": "BOOLEAN",
     "decimal": "DOUBLE",
     "integer": "BIGINT",
+    "positiveInt": "BIGINT",
+    "unsignedInt": "BIGINT",
 }
 """DuckDB types of FHIR primitives; every other primitive is text."""
 
@@ -38,7 +41,7 @@ def _types() -> dict[str, dict[str, str]]:
 
 def is_resource(type_name: str) -> bool:
     """Whether views can be made of this type."""
-    return "subject" in _types().get(type_name, {}) or type_name == "Patient"
+    return "meta" in _types().get(type_name, {})
 
 
 def is_complex(type_name: str) -> bool:
@@ -63,3 +66,13 @@ def choice(type_name: str, name: str, of_type: str) -> Element | None:
 def has_choice(type_name: str, name: str) -> bool:
     """Whether `name` is a choice element of the type (`value[x]`)."""
     return f"{name}[x]" in _types().get(type_name, {})
+
+
+def elements(type_name: str) -> Iterator[tuple[Element, ...]]:
+    """Every element of a type, in order; of a choice (`value[x]`) all that it can be."""
+    for name, declared in _types().get(type_name, {}).items():
+        if name.endswith("[x]"):
+            names = [choice(type_name, name[:-3], kind) for kind in declared.split("|")]
+            yield tuple(found for found in names if found is not None)
+        else:
+            yield (Element(name, declared.rstrip("*"), declared[-1] == "*"),)

@@ -20,9 +20,13 @@ class Literal:
     value: str | int | float | bool
 
 
+RESOURCE: Final = "resource"
+"""`%resource`: the resource that the view is run over; no constant of a view is called that."""
+
+
 @dataclass(frozen=True)
 class Constant:
-    """`%name`: a constant of the view."""
+    """`%name`: a constant of the view, or `%resource`."""
 
     name: str
 
@@ -75,7 +79,7 @@ _TOKEN: Final = re.compile(
       | (?P<name>[A-Za-z_]\w*|`[^`]+`)
       | (?P<constant>%[A-Za-z_]\w*)
       | (?P<this>\$this)
-      | (?P<symbol><=|>=|!=|[=<>.,()\[\]])
+      | (?P<symbol><=|>=|!=|[=<>&.,()\[\]])
     )""",
     re.VERBOSE,
 )
@@ -88,6 +92,7 @@ _PRECEDENCE: Final = {
     ">": 4,
     "<=": 4,
     ">=": 4,
+    "&": 5,
 }
 
 
@@ -96,7 +101,11 @@ def parse(text: str) -> Node:
 
     Raises `FhirloomError` (bad-input) that names the expression and the position.
     """
-    return _Parser(text).whole()
+    parser = _Parser(text)
+    try:
+        return parser.whole()
+    except (RecursionError, ValueError):  # nested too deeply; an index of thousands of digits
+        raise parser.error(0) from None
 
 
 class _Parser:

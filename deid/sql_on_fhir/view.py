@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
@@ -69,22 +70,25 @@ def load_view(path: Path) -> View:
     """
     try:
         return parse_view(json.loads(path.read_text()))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise FhirloomError(
             "bad-input",
-            f"Not a ViewDefinition ({error})",
+            f"Not a ViewDefinition ({type(error).__name__}: {str(error)[:200]})",
             where=path.name,
             fix="See the ViewDefinition structure of SQL on FHIR v2.",
         ) from None
 
 
 def parse_view(source: Mapping[str, Any]) -> View:
-    """A ViewDefinition from its JSON."""
+    """A ViewDefinition from its JSON.
+
+    Raises `KeyError`, `TypeError`, `ValueError` or `AttributeError` for what is none.
+    """
     return View(
-        name=source["name"],
-        resource=source["resource"],
+        name=_text(source["name"]),
+        resource=_text(source["resource"]),
         select=Select(selects=tuple(_select(part) for part in source["select"])),
-        where=tuple(item["path"] for item in source.get("where", [])),
+        where=tuple(_text(item["path"]) for item in source.get("where", [])),
         constants={item["name"]: _constant(item) for item in source.get("constant", [])},
         source=source,
     )
@@ -96,18 +100,26 @@ def _select(source: Mapping[str, Any]) -> Select:
         columns=tuple(_column(item) for item in source.get("column", [])),
         selects=tuple(_select(item) for item in source.get("select", [])),
         union_all=tuple(_select(item) for item in source.get("unionAll", [])),
-        for_each=source["forEachOrNull"] if or_null else source.get("forEach", ""),
+        for_each=_text(source["forEachOrNull"] if or_null else source.get("forEach", "")),
         or_null=or_null,
     )
 
 
 def _column(source: Mapping[str, Any]) -> Column:
     tags = {tag["name"]: tag["value"] for tag in source.get("tag", [])}
-    return Column(source["name"], source["path"], tags.get(DOMAIN_TAG, ""))
+    return Column(_text(source["name"]), _text(source["path"]), _text(tags.get(DOMAIN_TAG, "")))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a text was expected")
+    return value
 
 
 def _constant(source: Mapping[str, Any]) -> str | int | float | bool:
-    value: str | int | float | bool = next(
-        value for key, value in source.items() if key.startswith("value")
-    )
+    value = next((value for key, value in source.items() if key.startswith("value")), None)
+    if isinstance(value, float) and not isfinite(value):
+        raise ValueError("a constant is a finite number")
+    if not isinstance(value, str | int | float):
+        raise TypeError("a constant is a text, a number or a boolean")
     return value

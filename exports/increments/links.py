@@ -17,9 +17,10 @@ import msgspec
 
 from exports.increments.versions import Version, good_lines, place
 from exports.landing.zone import LandingZone
+from exports.references import key, pattern, referenced
 
-PATIENT: Final = re.compile(r"(?:^|/)Patient/([A-Za-z0-9._~\-]+)(?:/_history/[^/]+)?$")
-"""A reference to a patient, relative, absolute or of one version; ids longer than FHIR has them."""
+PATIENT: Final = re.compile(pattern("Patient"))
+"""A reference to a patient: relative, absolute, of one version, or by its UUID alone."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def _versions(zone: LandingZone) -> Iterator[tuple[str, Linked, bytes]]:
     for path in zone.paths("Patient"):
         for _, _, line in good_lines(path):
             read = _read_patient.decode(line)
-            yield read.id, linked(read.active, read.link), line
+            yield key(read.id), linked(read.active, read.link), line
 
 
 def _named(links: Collection[Any], how: str) -> frozenset[str]:
@@ -126,5 +127,4 @@ def _named(links: Collection[Any], how: str) -> frozenset[str]:
         link.get("other") for link in links if isinstance(link, dict) and link.get("type") == how
     ]
     references = [other.get("reference") for other in pointed if isinstance(other, dict)]
-    found = [PATIENT.search(written) for written in references if isinstance(written, str)]
-    return frozenset(match[1] for match in found if match)
+    return frozenset(filter(None, (referenced(written, "Patient") for written in references)))

@@ -243,6 +243,14 @@ def _read_list(path: Path) -> frozenset[str]:
             where="patients file",
             fix="Give a text file in UTF-8, one patient a line.",
         ) from None
+    return patients_listed(lines, where="patients file")
+
+
+def patients_listed(lines: Iterable[str], *, where: str) -> frozenset[str]:
+    """The patients of a list as an operator writes it (`Screen.of`), one a line.
+
+    Raises `FhirloomError` (bad-input) that tells the line, and never quotes it.
+    """
     listed = set()
     for number, line in enumerate(lines, start=1):
         entry = line.strip()
@@ -253,7 +261,7 @@ def _read_list(path: Path) -> frozenset[str]:
             raise FhirloomError(
                 "bad-input",
                 "An entry of the list of patients is neither an id nor system|value",
-                where=f"patients file, line {number}",
+                where=f"{where}, line {number}",
                 fix="Write a logical id, or an identifier as system|value.",
             )
         listed.add(f"{system.strip()}|{value.strip()}" if bar else entry)

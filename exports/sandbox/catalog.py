@@ -102,6 +102,7 @@ class Measure:
 class Catalog:
     """All tables; `reasons` by setting (unplanned, planned, emergency, ambulatory)."""
 
+    drugs: tuple[Medication, ...]
     diseases: tuple[Disease, ...]
     reasons: Mapping[str, tuple[Reason, ...]]
     procedures: tuple[Procedure, ...]
@@ -146,8 +147,9 @@ def catalog() -> Catalog:
             )
         )
     return Catalog(
+        tuple(drugs.values()),
         diseases,
-        {setting: tuple(listing) for setting, listing in reasons.items()},
+        {setting: tuple(held) for setting, held in reasons.items()},
         tuple(
             Procedure(row["icd10pcs"], row["display"], tuple(row["reason"].split()))
             for row in _rows("procedures")
@@ -160,7 +162,13 @@ def catalog() -> Catalog:
 def names() -> Mapping[str, tuple[str, ...]]:
     """Name lists: `female`, `male`, `family`, `streets`."""
     read: dict[str, list[str]] = json.loads((DATA / "names.json").read_text("utf-8"))
-    return {kind: tuple(listing) for kind, listing in read.items()}
+    return {kind: tuple(held) for kind, held in read.items()}
+
+
+@cache
+def listing(table: str) -> tuple[Mapping[str, str], ...]:
+    """The rows of a table of `data/` that is read as it stands: `vaccines`, `payers` and others."""
+    return tuple(_rows(table))
 
 
 @cache

@@ -32,6 +32,7 @@ from exports.sandbox.encounters import (
     encounter,
     encounter_identifiers,
 )
+from exports.sandbox.filing import Contact
 from exports.sandbox.notes import discharge_summary
 from exports.sandbox.observations import observations
 from exports.sandbox.people import Person, patient_identifiers, patient_resource
@@ -47,12 +48,13 @@ REQUESTED: Final[dict[Setting, str]] = {
 
 
 class Chart:
-    """Collects the resources, the planted identifiers and the true risks of one patient."""
+    """Collects the resources, planted identifiers, true risks and contacts of one patient."""
 
     def __init__(self, rng: Random, person: Person, staff: Staff, until: int) -> None:
         self.resources: list[Resource] = []
         self.identifiers: list[PlantedIdentifier] = []
         self.risks: list[TrueRisk] = []
+        self.contacts: list[Contact] = []
         self._rng, self._person, self._staff, self._until = rng, person, staff, until
         self._height = round(rng.gauss(176 if person.male else 163, 7), 1)
         self._subject = reference("Patient", person.id)
@@ -70,7 +72,7 @@ class Chart:
             self._visit(visit, measure_height=number == 0)
 
     def _visit(self, visit: Visit, *, measure_height: bool) -> None:
-        rng = self._rng
+        rng, begun = self._rng, len(self.resources)
         bookings = book(rng, visit, self._staff, self._until)
         priority = choose_priority(rng, visit.setting)
         for booking in bookings:
@@ -95,6 +97,7 @@ class Chart:
             self._add(resource, ordered, departure)
         if visit.inpatient and visit.end <= self._until:
             self._close(visit, departure)
+        self.contacts.append(Contact(visit, tuple(bookings), tuple(self.resources[begun:])))
 
     def _close(self, visit: Visit, departure: Booking) -> None:
         resource, planted = discharge_summary(self._rng, self._person, visit, departure)

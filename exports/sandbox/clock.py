@@ -7,6 +7,7 @@ The hospital lies in US Eastern time, so its resources carry `-05:00` or, under 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 MINUTE: Final = 60
@@ -43,18 +44,31 @@ def utc_offset(at: int) -> int:
 def local(at: int) -> str:
     """A FHIR dateTime or instant with the hospital's own offset."""
     offset = utc_offset(at)
-    wall = datetime.fromtimestamp(at + offset, UTC).isoformat()[:19]
-    return f"{wall}-0{-offset // HOUR}:00"
+    return f"{_wall(at + offset)}-0{-offset // HOUR}:00"
 
 
 def local_date(at: int) -> str:
     """A FHIR date: the day on the hospital's wall clock."""
-    return datetime.fromtimestamp(at + utc_offset(at), UTC).isoformat()[:10]
+    return _day((at + utc_offset(at)) // DAY)
 
 
 def instant(at: int) -> str:
     """A FHIR instant in UTC, as servers write `meta.lastUpdated`."""
-    return datetime.fromtimestamp(at, UTC).isoformat()[:19] + ".000Z"
+    return f"{_wall(at)}.000Z"
+
+
+def _wall(at: int) -> str:
+    days, seconds = divmod(at, DAY)
+    minutes = seconds // MINUTE
+    return f"{_day(days)}T{_TWO[minutes // 60]}:{_TWO[minutes % 60]}:{_TWO[seconds % MINUTE]}"
+
+
+@lru_cache(2**16)
+def _day(days: int) -> str:
+    return datetime.fromtimestamp(days * DAY, UTC).isoformat()[:10]
+
+
+_TWO: Final = tuple(f"{number:02d}" for number in range(60))
 
 
 def at_hour(at: int, days: int, hour: float) -> int:

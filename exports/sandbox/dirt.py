@@ -6,6 +6,7 @@ Voided (entered-in-error) resources are extra ones that never happened.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -35,7 +36,8 @@ RATES: Final = {
 }
 NOTED: Final = frozenset({"Observation", "Condition", "Patient"})
 VOIDED: Final = frozenset({"Observation", "Condition", "Encounter"})
-REFERRING: Final = frozenset({"subject", "encounter"})
+REFERRING: Final = frozenset({"subject", "encounter", "patient", "context", "beneficiary"})
+RELATIVE: Final = re.compile(r"[A-Z][A-Za-z]+/")
 VERBAL_NOTE: Final = "https://ehr.example.org/fhir/StructureDefinition/verbal-note"
 
 
@@ -82,17 +84,18 @@ def soil(rng: Random, person: Person, chart: list[Resource]) -> Soiled:
 
 def _change_unit(observation: Resource) -> None:
     measure = catalog().measures.get(observation["code"]["coding"][0]["code"])
-    if measure is None or not measure.other_unit:
+    result = observation.get("valueQuantity", {})
+    if measure is None or not measure.other_unit or result.get("code") != measure.unit:
         return
-    result = observation["valueQuantity"]
     value = round(result["value"] * measure.factor + measure.offset, 1)
     result.update(value=value, unit=measure.other_unit, code=measure.other_unit)
 
 
 def _make_absolute(resource: Resource) -> None:
     for name in REFERRING & resource.keys():
-        relative = resource[name]["reference"]
-        resource[name] = {**resource[name], "reference": f"{BASE}/{relative}"}
+        told = resource[name].get("reference", "")
+        if RELATIVE.match(told):
+            resource[name] = {**resource[name], "reference": f"{BASE}/{told}"}
 
 
 def _blur_dates(rng: Random, condition: Resource, happens: Callable[[str], bool]) -> None:
@@ -109,7 +112,7 @@ def _note(person: Person, resource: Resource) -> PlantedIdentifier:
     extensions = resource.setdefault("extension", [])
     extensions.append({"url": VERBAL_NOTE, "valueString": f"as told by {person.relative}"})
     where = f"{resource['resourceType']}.extension[{len(extensions) - 1}].valueString"
-    return PlantedIdentifier(person.id, "A", where, person.relative)
+    return PlantedIdentifier(person.id, "A", where, person.relative, resource["id"])
 
 
 def _earlier(resource: Resource) -> Resource:
@@ -130,6 +133,10 @@ def _earlier(resource: Resource) -> Resource:
             older["verificationStatus"] = _verification("provisional")
         case "MedicationRequest":
             older["status"] = "draft"
+        case "MedicationAdministration":
+            older["status"] = "in-progress"
+        case "DiagnosticReport":
+            older["status"] = "preliminary"
     return older
 
 

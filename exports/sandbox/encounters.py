@@ -145,7 +145,7 @@ def encounter_identifiers(person: Person, resource: Resource) -> list[PlantedIde
     if "identifier" in resource:
         planted.append(("J", "identifier[0].value", resource["identifier"][0]["value"]))
     return [
-        PlantedIdentifier(person.id, letter, f"Encounter.{path}", value)
+        PlantedIdentifier(person.id, letter, f"Encounter.{path}", value, resource["id"])
         for letter, path, value in planted
     ]
 

@@ -73,7 +73,7 @@ def discharge_summary(
         history=f"History of {history}." if history else "No relevant history.",
         drugs="; ".join(drug.display for drug in visit.prescriptions) or "none",
     )
-    resource = {
+    resource: Resource = {
         "resourceType": "DocumentReference",
         "id": new_id(rng),
         "status": "current",
@@ -90,5 +90,6 @@ def discharge_summary(
         ],
     }
     return resource, [
-        PlantedIdentifier(person.id, letter, WHERE, value) for letter, value in planted.values()
+        PlantedIdentifier(person.id, letter, WHERE, value, resource["id"])
+        for letter, value in planted.values()
     ]

@@ -134,9 +134,9 @@ def patient_resource(person: Person, *, death: int | None, updated: int) -> Reso
             {"url": US_CORE + "us-core-birthsex", "valueCode": "M" if person.male else "F"},
         ],
         "identifier": [
-            _identifier("MR", f"{BASE}/sid/mrn", person.mrn),
-            _identifier("SS", "http://hl7.org/fhir/sid/us-ssn", person.ssn),
-            _identifier("MB", "https://payer.example.org/member", person.member),
+            typed_identifier("MR", f"{BASE}/sid/mrn", person.mrn),
+            typed_identifier("SS", "http://hl7.org/fhir/sid/us-ssn", person.ssn),
+            typed_identifier("MB", "https://payer.example.org/member", person.member),
         ],
         "active": True,
         "name": [
@@ -204,7 +204,7 @@ def patient_identifiers(person: Person, death: int | None) -> list[PlantedIdenti
     if death is not None:
         planted.append(("C", "deceasedDateTime", local(death)))
     return [
-        PlantedIdentifier(person.id, letter, f"Patient.{path}", value)
+        PlantedIdentifier(person.id, letter, f"Patient.{path}", value, person.id)
         for letter, path, value in planted
     ]
 
@@ -222,7 +222,8 @@ def _us_core(name: str, code: str, display: str) -> Resource:
     }
 
 
-def _identifier(kind: str, system: str, value: str) -> Resource:
+def typed_identifier(kind: str, system: str, value: str) -> Resource:
+    """An Identifier of a v2-0203 kind."""
     return {"type": concept(TERMINOLOGY + "v2-0203", kind), "system": system, "value": value}
 
 

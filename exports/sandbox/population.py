@@ -6,7 +6,9 @@ anywhere and a large one streams. Sources: FHIR R4, US Core 6.1.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,12 +16,15 @@ from random import Random
 from typing import Final
 
 from exports.progress import Progress, silent
+from exports.sandbox.annex import Beside
 from exports.sandbox.chart import Chart
 from exports.sandbox.clock import AS_OF, moment
 from exports.sandbox.course import simulate
 from exports.sandbox.dirt import soil
 from exports.sandbox.disease import Health
 from exports.sandbox.elements import Resource
+from exports.sandbox.formulary import formulary
+from exports.sandbox.particulars import make_particulars
 from exports.sandbox.people import make_person
 from exports.sandbox.registration import register
 from exports.sandbox.rotating import ExportedFiles, RotatingFiles
@@ -60,18 +65,46 @@ def patient_record(hospital: Hospital, index: int) -> PatientRecord:
     person = make_person(stream("person"), seed=hospital.seed, index=index, entry=entry)
     health = Health(life, male=person.male, born=person.born, entry=entry, until=until)
     course = simulate(life, health, entry, until)
-    chart = Chart(stream("chart"), person, staff(hospital.seed), until)
+    house = staff(hospital.seed)
+    chart = Chart(stream("chart"), person, house, until)
     chart.write(course, health.ailments)
+    beside = Beside(
+        stream,
+        person,
+        make_particulars(stream("particulars"), person),
+        house,
+        formulary(hospital.seed),
+        course,
+        health.ailments,
+        chart.contacts,
+        until,
+    )
+    papers = beside.complete(chart.resources[0])
     given_up = register(stream("registration"), person.id, chart.resources)
+    annex = beside.write(chart.resources)
     soiled = soil(stream("dirt"), person, chart.resources)
-    former = [PlantedIdentifier(person.id, "R", "Patient.id", given_up)] if given_up else []
-    identifiers = (*chart.identifiers, *soiled.identifiers, *former)
-    return PatientRecord(soiled.resources, soiled.late, Truth(tuple(chart.risks), identifiers))
+    further = soil(stream("dirt of the annex"), person, annex.resources)
+    former = [PlantedIdentifier(person.id, "R", "Patient.id", given_up, given_up)] * bool(given_up)
+    return PatientRecord(
+        soiled.resources + further.resources,
+        soiled.late + further.late,
+        Truth(
+            tuple(chart.risks),
+            (
+                *chart.identifiers,
+                *papers,
+                *annex.identifiers,
+                *soiled.identifiers,
+                *further.identifiers,
+                *former,
+            ),
+        ),
+    )
 
 
 def hospital_resources(hospital: Hospital) -> list[Resource]:
-    """The Organizations and Practitioners that all patients share, from the seed alone."""
-    return list(staff(hospital.seed).resources)
+    """What all patients share, from the seed alone: the house, its staff, its medicines."""
+    return [*staff(hospital.seed).resources, *formulary(hospital.seed).values()]
 
 
 def write_export(
@@ -89,9 +122,14 @@ def write_export(
     equal bytes. `view` is what is seen of each patient's record. Memory is bounded by one patient
     and one file's late copies.
     """
-    with RotatingFiles(folder, rows_per_file) as files, TruthWriter(truth) as truths:
+    with (
+        RotatingFiles(folder, rows_per_file) as files,
+        TruthWriter(truth) as truths,
+        _uncollected(),
+    ):
         for resource in hospital_resources(hospital):
             files.add(resource)
+        truths.add(Truth((), staff(hospital.seed).identifiers))
         for index in range(hospital.patients):
             record = view(patient_record(hospital, index))
             for resource in record.resources:
@@ -101,3 +139,15 @@ def write_export(
             truths.add(record.truth)
             progress(index + 1, hospital.patients, "patients")
     return files.written
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the collector of cycles: records have none, and it would walk them every time."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()

@@ -44,8 +44,13 @@ DATES: Final[Mapping[str, tuple[str, ...]]] = {
         "effectiveInstant",
         "occurrenceDateTime",
     ),
+    "collected": ("collection.collectedDateTime",),
+    "effective": ("effectiveDateTime", "effectivePeriod"),
+    "effective-time": ("effectiveDateTime", "effectivePeriod"),
     "onset-date": ("onsetDateTime", "onsetPeriod"),
     "recorded-date": ("recordedDate",),
+    "whenhandedover": ("whenHandedOver",),
+    "whenprepared": ("whenPrepared",),
 }
 REFERENCES: Final[Mapping[str, tuple[str, ...]]] = {
     "encounter": ("encounter", "context"),
@@ -69,12 +74,17 @@ _KNOWN: Final[Mapping[str, str]] = {
     "Goal": "category patient subject",
     "ImagingStudy": "encounter patient status subject",
     "Immunization": "date patient status",
-    "MedicationAdministration": "code patient status subject",
+    "Medication": "code status",
+    "MedicationAdministration": "code effective-time patient status subject",
+    "MedicationDispense": "code patient status subject whenhandedover whenprepared",
     "MedicationRequest": "authoredon category code encounter intent patient status subject",
+    "MedicationStatement": "category code effective patient status subject",
     "Observation": "category code combo-code date encounter patient status subject",
     "Patient": "birthdate gender",
     "Procedure": "category code date encounter patient status subject",
+    "RelatedPerson": "birthdate gender patient",
     "ServiceRequest": "category code encounter intent patient status subject",
+    "Specimen": "collected patient status subject type",
 }
 PREFIXED: Final = re.compile(r"(eq|ne|gt|lt|ge|le|sa|eb)?(\d{4}.*)")
 OR: Final = re.compile(r"(?<!\\),")

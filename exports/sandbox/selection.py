@@ -16,15 +16,28 @@ SUBSETTED: Final = {
     "code": "SUBSETTED",
 }
 ALWAYS: Final = frozenset({"resourceType", "id", "meta"})
+MEDICATION: Final = ("contained", "medicationCodeableConcept", "medicationReference")
+"""`medication[x]`, and the Medication that it may lead to inside the resource."""
 MANDATORY: Final[Mapping[str, frozenset[str]]] = {
     "AllergyIntolerance": frozenset({"patient"}),
     "Condition": frozenset({"subject"}),
+    "CarePlan": frozenset({"status", "intent", "subject"}),
+    "Coverage": frozenset({"status", "beneficiary", "payor"}),
+    "DiagnosticReport": frozenset({"status", "code"}),
     "DocumentReference": frozenset({"status", "content"}),
     "Encounter": frozenset({"status", "class"}),
+    "Goal": frozenset({"lifecycleStatus", "description", "subject"}),
     "Immunization": frozenset({"status", "vaccineCode", "patient", "occurrenceDateTime"}),
-    "MedicationRequest": frozenset({"status", "intent", "medicationCodeableConcept", "subject"}),
+    "MedicationAdministration": frozenset(
+        {"status", "subject", "effectiveDateTime", "effectivePeriod", *MEDICATION}
+    ),
+    "MedicationDispense": frozenset({"status", *MEDICATION}),
+    "MedicationRequest": frozenset({"status", "intent", "subject", *MEDICATION}),
+    "MedicationStatement": frozenset({"status", "subject", *MEDICATION}),
     "Observation": frozenset({"status", "code"}),
     "Procedure": frozenset({"status", "subject"}),
+    "RelatedPerson": frozenset({"patient"}),
+    "ServiceRequest": frozenset({"status", "intent", "subject"}),
 }
 """Elements that a resource can't be without (minimum cardinality 1)."""
 

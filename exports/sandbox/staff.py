@@ -10,6 +10,7 @@ from typing import Final
 from exports.sandbox.catalog import names
 from exports.sandbox.clock import instant, moment
 from exports.sandbox.elements import TERMINOLOGY, US_CORE, Resource, concept, new_id
+from exports.sandbox.truth import Letter, PlantedIdentifier
 
 ORGANIZATIONS: Final = (
     "Bay Colony Medical Center",
@@ -35,6 +36,7 @@ class Staff:
     practitioners: tuple[Member, ...]
     organizations: tuple[Member, ...]
     resources: tuple[Resource, ...]
+    identifiers: tuple[PlantedIdentifier, ...]
 
 
 @cache
@@ -43,6 +45,9 @@ def staff(seed: int) -> Staff:
     rng = Random(f"{seed}:staff")  # noqa: S311 - synthetic data, not secrets
     houses = [_organization(rng, name) for name in ORGANIZATIONS]
     people = [_practitioner(rng) for _ in range(PRACTITIONERS)]
+    boards = Random(f"{seed}:boards")  # noqa: S311 - synthetic data, not secrets
+    for each in people:
+        _license(boards, each)
     return Staff(
         tuple(
             Member(each["id"], f"{each['name'][0]['given'][0]} {each['name'][0]['family']}, MD")
@@ -50,6 +55,7 @@ def staff(seed: int) -> Staff:
         ),
         tuple(Member(each["id"], each["name"]) for each in houses),
         (*houses, *people),
+        tuple(found for each in people for found in _identifiers(each)),
     )
 
 
@@ -91,3 +97,29 @@ def _practitioner(rng: Random) -> Resource:
         "telecom": [{"system": "phone", "value": f"617-555-{rng.randrange(10_000):04d}"}],
         "gender": gender,
     }
+
+
+def _license(rng: Random, practitioner: Resource) -> None:
+    """Say, in place, by which license somebody practises."""
+    number = f"MD{rng.randrange(3 * 10**9, 10**10)}"
+    practitioner["qualification"] = [
+        {
+            "identifier": [{"system": "https://boards.example.org/medicine", "value": number}],
+            "code": concept(TERMINOLOGY + "v2-0360", "MD", "Doctor of Medicine"),
+        }
+    ]
+
+
+def _identifiers(practitioner: Resource) -> list[PlantedIdentifier]:
+    name, license_held = practitioner["name"][0], practitioner["qualification"][0]["identifier"][0]
+    planted: list[tuple[Letter, str, str]] = [
+        ("A", "name[0].family", name["family"]),
+        ("A", "name[0].given[0]", name["given"][0]),
+        ("D", "telecom[0].value", practitioner["telecom"][0]["value"]),
+        ("K", "qualification[0].identifier[0].value", license_held["value"]),
+        ("R", "identifier[0].value", practitioner["identifier"][0]["value"]),
+    ]
+    return [
+        PlantedIdentifier("", letter, f"Practitioner.{path}", value, practitioner["id"])
+        for letter, path, value in planted
+    ]

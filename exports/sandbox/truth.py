@@ -1,9 +1,11 @@
 """What the sandbox knows and never writes into FHIR data: true risks and planted identifiers.
 
 Two Parquet files: `risks.parquet` (encounter_id: id of the last Encounter of a stay, risk) and
-`identifiers.parquet` (patient_id, class, location, value). `class` is the letter of
+`identifiers.parquet` (patient_id, class, location, value, resource_id). `class` is the letter of
 45 CFR 164.514(b)(2)(i); `location` is the FHIR path in the patient's resources where the value is,
-or is part of the text (for `attachment.data`, of the decoded text).
+or is part of the text, and `resource_id` the resource in question. Of attachments the value is part
+of what a reader sees: the text without base64, the tags of HTML or the marks of RTF. What a
+practitioner is known by has no `patient_id`.
 """
 
 from __future__ import annotations
@@ -12,13 +14,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Literal, NamedTuple, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 Letter = Literal[
-    "A",  # names, of the individual and of relatives
+    "A",  # names, of the individual, relatives, employers and household members
     "B",  # geographic units smaller than a state
     "C",  # dates of birth, death, admission, discharge
     "D",  # telephone
@@ -27,15 +29,20 @@ Letter = Literal[
     "G",  # social security number
     "H",  # medical record number
     "I",  # health plan beneficiary number
-    "J",  # account number: here the hospital's visit number
+    "J",  # account number, the hospital's visit number among them
+    "K",  # certificate or licence number
+    "L",  # vehicle: VIN, license plate
+    "M",  # device: serial number, UDI
     "N",  # web address
     "O",  # IP address
-    "R",  # any other unique number or code: here ids of FHIR resources
+    "P",  # biometric: finger and voice print
+    "Q",  # full-face photograph
+    "R",  # any other unique number or code, ids of FHIR resources among them
 ]
 
 RISKS: Final = pa.schema([("encounter_id", pa.string()), ("risk", pa.float64())])
 IDENTIFIERS: Final = pa.schema(
-    [(name, pa.string()) for name in ("patient_id", "class", "location", "value")]
+    [(name, pa.string()) for name in ("patient_id", "class", "location", "value", "resource_id")]
 )
 BATCH: Final = 50_000
 
@@ -48,14 +55,14 @@ class TrueRisk:
     risk: float
 
 
-@dataclass(frozen=True)
-class PlantedIdentifier:
-    """One identifier of one patient, and where in their resources it stands."""
+class PlantedIdentifier(NamedTuple):
+    """One identifier of one patient, and where in their resources it stands: a row of the file."""
 
     patient_id: str
     letter: Letter
     location: str
     value: str
+    resource_id: str
 
 
 @dataclass(frozen=True)
@@ -77,9 +84,7 @@ class TruthWriter:
     def add(self, truth: Truth) -> None:
         """Add one patient's truth."""
         self._risks.add((each.encounter_id, each.risk) for each in truth.risks)
-        self._identifiers.add(
-            (each.patient_id, each.letter, each.location, each.value) for each in truth.identifiers
-        )
+        self._identifiers.add(truth.identifiers)
 
     def __enter__(self) -> Self:
         return self
@@ -110,10 +115,9 @@ class _Table:
         self._writer.close()
 
     def _flush(self) -> None:
-        columns = zip(*self._rows, strict=True) if self._rows else [() for _ in self._schema]
         arrays = [
-            pa.array(column, field.type)
-            for column, field in zip(columns, self._schema, strict=True)
+            pa.array([row[place] for row in self._rows], field.type)
+            for place, field in enumerate(self._schema)
         ]
         self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
         self._rows.clear()

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from deid.policy import SAFE_HARBOR
 from deid.research import ResearchTables
 from exports.sealed import Stage, hash_json, sealing
 
@@ -71,7 +72,11 @@ def write_research() -> WriteResearch:
                     pq.write_table(
                         table.filter(mask), draft.path / view / f"bucket-{bucket:03d}.parquet"
                     )
-            draft.facts |= {"buckets": buckets, "tables": sorted(tables)}
+            draft.facts |= {
+                "policy": SAFE_HARBOR.facts(),
+                "buckets": buckets,
+                "tables": sorted(tables),
+            }
         return ResearchTables(draft.result)
 
     return write

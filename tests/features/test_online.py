@@ -10,17 +10,16 @@ from typing import Any
 
 import numpy as np
 import orjson
-import pyarrow.parquet as pq
 import pytest
 
 from deid.deidentify import deidentify
-from deid.identity.crosswalk import PATIENTS
-from deid.identity.persons import LINKS
+from deid.identity.custody import open_crosswalk
+from deid.policy import LIMITED_DATA_SET, SAFE_HARBOR, Policy
+from deid.research import RULES
 from deid.rules import load_rules
 from exports.errors import FhirloomError
 from exports.landing.zone import LandingZone, land_folder
 from exports.sandbox.population import Hospital, write_export
-from exports.sealed import CURRENT
 from features.build import build
 from features.online import OnlineFeatures, prefetched
 from features.prefetch import prefetch_templates
@@ -42,36 +41,39 @@ def by_patient(landing: LandingZone) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def test_hundreds_of_live_rows_equal_the_batch_to_the_bit(tmp_path: Path) -> None:
+def is_drug(resource: dict[str, Any]) -> bool:
+    return bool(resource["resourceType"] == "Medication")
+
+
+@pytest.mark.parametrize("policy", [SAFE_HARBOR, LIMITED_DATA_SET], ids=lambda policy: policy.name)
+def test_hundreds_of_live_rows_equal_the_batch_to_the_bit(tmp_path: Path, policy: Policy) -> None:
     hospital = Hospital(seed=11, patients=120)
     write_export(hospital, tmp_path / "export", tmp_path / "truth", rows_per_file=5000)
     landing = land_folder(tmp_path / "export", tmp_path / "phi", transaction_time=hospital.as_of)
-    done = deidentify(landing, tmp_path, declared=declared())
-    matrix = build(done.tables, tmp_path / "research", load_task("readmission_30d"), SPEC)
+    done = deidentify(landing, tmp_path, declared=declared(), rules=load_rules(policy=policy))
+    matrix = build(done.tables, policy.released(tmp_path), load_task("readmission_30d"), SPEC)
     batch = matrix.read()
     expected = np.column_stack([batch[name].to_numpy() for name in SPEC.names])
-    timelines = {
-        row["surrogate"]: row
-        for row in pq.read_table(
-            tmp_path / "phi" / "crosswalk" / CURRENT / "patients.parquet", schema=PATIENTS
-        ).to_pylist()
-    }
+    walk = open_crosswalk(tmp_path / "phi" / policy.crosswalk)
+    assert walk is not None
+    timelines = {row["surrogate"]: row for row in walk.read("patients").to_pylist()}
     resources = by_patient(landing)
-    merged = pq.read_table(
-        tmp_path / "phi" / "crosswalk" / CURRENT / "links.parquet", schema=LINKS
-    ).to_pylist()
+    merged = walk.read("links").to_pylist()
     assert merged
     for link in merged:
         # What a search finds by the survivor's id is theirs, under whichever id it was filed.
         former = [r for r in resources.pop(link["patient_id"]) if r["resourceType"] != "Patient"]
         resources[link["survivor"]] += former
+    # An order is sent with the Medication that it refers to (`_include`).
+    drugs = [each for found in resources.values() for each in found if is_drug(each)]
     survivors = {link["patient_id"]: link["survivor"] for link in merged}
-    online = OnlineFeatures(load_rules(), done.vocabulary, SPEC)
+    rules = load_rules(done.tables.sealed.path / RULES)
+    online = OnlineFeatures(rules, done.vocabulary, SPEC)
     assert len(batch) > 200
     for position, event in enumerate(batch.select(["patient", "time"]).to_pylist()):
         timeline = timelines[event["patient"]]
         patient = survivors.get(timeline["patient_id"], timeline["patient_id"])
-        entries = [{"resource": item} for item in resources[patient]]
+        entries = [{"resource": item} for item in (*resources[patient], *drugs)]
         # A server sends each resource once, in its newest version.
         newest = {
             (item["resource"]["resourceType"], item["resource"]["id"]): item

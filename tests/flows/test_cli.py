@@ -96,7 +96,7 @@ def test_a_misused_command_is_a_usage_error(
         (("schedule", "--cron", "at night"), "--cron"),
         (("deid", "--work", "new"), "phi/landing"),
         (("features", "build", "--work", "new"), "phi/settings.json"),
-        (("train", "--work", "new"), "research/tables"),
+        (("train", "--work", "new"), "settings.json"),
         (("score", "--bundle", ".", "--prefetch", "absent", "--at", "2026-01-31"), "--prefetch"),
         (("score", "--bundle", ".", "--prefetch", "absent", "--at", "now"), "--at"),
     ],

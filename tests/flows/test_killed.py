@@ -56,7 +56,8 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory, few_patients: Path) -> Pa
 def with_crosswalk_of(unbroken: Path, work: Path) -> Path:
     """A new work folder whose surrogates, the one random step, are those of the unbroken run."""
     (work / "phi").mkdir(parents=True, mode=0o700)
-    shutil.copytree(unbroken / "phi" / "crosswalk", work / "phi" / "crosswalk", symlinks=True)
+    for name in ("crosswalk", "keys"):
+        shutil.copytree(unbroken / "phi" / name, work / "phi" / name, symlinks=True)
     return work
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from deid.policy import SAFE_HARBOR, Policy
 from exports.sealed import Stage, hash_json, sealing
 from features.matrix import FeatureMatrix
 
@@ -17,7 +18,15 @@ ROWS, PATIENTS, BUCKETS = 4000, 1500, 2
 class Hospital:
     """Synthetic stays whose true risk is known, as the feature stage would leave them."""
 
-    def __init__(self, *, rows: int = ROWS, patients: int = PATIENTS, seed: int = 1) -> None:
+    def __init__(
+        self,
+        *,
+        rows: int = ROWS,
+        patients: int = PATIENTS,
+        seed: int = 1,
+        policy: Policy = SAFE_HARBOR,
+    ) -> None:
+        self.policy = policy
         random = np.random.default_rng(seed)
         who = np.sort(random.integers(0, patients, rows))
         self.patient = random.permutation(2**40 + np.arange(patients) * 7919)[who]
@@ -71,6 +80,7 @@ class Hospital:
                 part = table.filter(self.patient % BUCKETS == bucket)
                 pq.write_table(part, draft.path / f"bucket-{bucket:03d}.parquet")
             draft.facts.update(
+                policy=self.policy.facts(),
                 task="readmission_30d",
                 features=list(FEATURES),
                 scores=["lace"],

@@ -7,11 +7,13 @@ from xml.etree import ElementTree
 
 import pytest
 
+from deid.policy import SAFE_HARBOR
 from training.registry import RegisteredModel
 from training.report import ReportFacts, render, write_report
 from training.train import NotTrained, TrainedModel
 
 MATRIX = {
+    "policy": SAFE_HARBOR.facts(),
     "task": "readmission_30d",
     "died_first": 31,
     "attrition": [
@@ -58,6 +60,8 @@ class Tags(HTMLParser):
 
 def test_the_page_says_what_a_reader_must_know(facts: ReportFacts) -> None:
     page = " ".join(render(facts).split())
+    assert SAFE_HARBOR.label in page
+    assert "one calendar year per patient" in page
     for text in (
         "Readmissions to other hospitals are unseen",
         "In <strong>31</strong> stays the patient died first",

@@ -134,7 +134,8 @@ def _resource(line: bytes) -> dict[str, Any]:
 def _types(query: Query) -> list[str]:
     """The DuckDB types of a query's columns, found without any data."""
     nulls = [f"NULL::{kind} AS {name(key)}" for key, kind in query.columns.items()]
-    sql = f"DESCRIBE WITH source AS (SELECT {', '.join(nulls) or 'NULL'}) {query.select}"
+    source = query.derive(f"SELECT {', '.join(nulls) or 'NULL'}")
+    sql = f"DESCRIBE WITH source AS ({source}) {query.select}"
     with connect() as connection:
         return [str(row[1]) for row in connection.execute(sql).fetchall()]
 
@@ -162,13 +163,26 @@ def _all(select: Selection) -> Iterator[Selection]:
         yield from _all(nested)
 
 
+def _is_no_date(tree: fhirpath.Node) -> bool:
+    """Whether an operand is compared as it is written: a literal, a constant, a text put together.
+
+    Constants that are dates are not compiled at all.
+    """
+    match tree:
+        case fhirpath.Literal():
+            return True
+        case fhirpath.Constant(constant):
+            return constant != fhirpath.RESOURCE
+        case fhirpath.Operation(operator):
+            return operator == "&"
+    return False
+
+
 def _compares_elements(tree: fhirpath.Node) -> bool:
     """Whether two elements are compared somewhere: they may be dates, whose order is not text's."""
     match tree:
         case fhirpath.Operation(operator, left, right):
-            values = (fhirpath.Literal, fhirpath.Constant)
-            compared = operator in _COMPARISONS and not isinstance(left, values)
-            if compared and not isinstance(right, values):
+            if operator in _COMPARISONS and not any(map(_is_no_date, (left, right))):
                 return True
             return _compares_elements(left) or _compares_elements(right)
         case fhirpath.Call(base, _, arguments):

@@ -14,10 +14,10 @@ from typing import Any, Final
 from deid.sql_on_fhir.evaluator import temporal
 from deid.sql_on_fhir.evaluator.items import Item, children, is_of_type, number
 from deid.sql_on_fhir.evaluator.operators import Items, boolean, single, truth, union
+from exports.references import key, referenced
 
-_REFERENCE: Final = re.compile(
-    r"(?:^|/)([A-Z][A-Za-z]*)/([A-Za-z0-9.-]{1,64})(?:/_history/[^/]+)?\Z"
-)
+_ANY: Final = "[A-Z][A-Za-z]*"
+"""The pattern of a resource type's name."""
 
 
 def of_types(function: str, items: Items, name: str) -> list[Item]:
@@ -29,10 +29,9 @@ def of_types(function: str, items: Items, name: str) -> list[Item]:
 
 
 def _reference_key(item: Item, name: str) -> str:
-    """The id in a relative, absolute or versioned reference to a resource of the type."""
+    """The key of the resource of the type that a reference names; "" where it names none."""
     written = [each.value for each in children(item, "reference")]
-    match = _REFERENCE.search(written[0]) if written and isinstance(written[0], str) else None
-    return match.group(2) if match and name in ("", match.group(1)) else ""
+    return referenced(written[0], re.escape(name) or _ANY) if written else ""
 
 
 def call(function: str, items: Items, arguments: Sequence[Items]) -> list[Item]:
@@ -73,7 +72,8 @@ def _boundary(items: Items, *, high: bool) -> list[Item]:
 
 
 def _keys(items: Items) -> list[Item]:
-    return [each._replace(type="id") for item in items for each in children(item, "id")]
+    ids = [each.value for item in items for each in children(item, "id")]
+    return [Item(key(each), "id") for each in ids if isinstance(each, str)]
 
 
 def _of_text(change: Callable[..., Any], kind: str) -> Callable[..., list[Item]]:

@@ -93,8 +93,14 @@ def test_the_truth_is_written_for_every_patient(root: Path, exported: ExportedFi
         for each in truth.risks
     ]
     identifiers = pq.read_table(root / "truth" / "identifiers.parquet")
-    assert identifiers.column_names == ["patient_id", "class", "location", "value"]
-    assert identifiers.num_rows == sum(len(truth.identifiers) for truth in truths)
+    assert identifiers.column_names == ["patient_id", "class", "location", "value", "resource_id"]
+    of_patients = [row for row in identifiers.to_pylist() if row["patient_id"]]
+    assert len(of_patients) == sum(len(truth.identifiers) for truth in truths)
+    assert {
+        row["location"].partition(".")[0]
+        for row in identifiers.to_pylist()
+        if not row["patient_id"]
+    } == {"Practitioner"}
 
 
 def test_progress_counts_patients(tmp_path: Path) -> None:

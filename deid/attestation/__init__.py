@@ -1,0 +1,1 @@
+"""The attestation: what a de-identification run did, signed, for whoever answers for it."""

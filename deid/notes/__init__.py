@@ -1,0 +1,1 @@
+"""Free text, its identifiers replaced: always to be reviewed, never Safe Harbor."""
