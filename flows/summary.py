@@ -106,13 +106,14 @@ def _views(facts: Facts) -> Iterator[str]:
     views = facts.get("views")
     if not views:
         return
-    yield f"{'view':<14}{'resources':>12}{'kept':>13}{'dropped':>12}{'quarantined':>14}"
+    widest = max(len(view["view"]) for view in views) + 2
+    yield f"{'view':<{widest}}{'resources':>10}{'kept':>11}{'dropped':>10}{'quarantined':>13}"
     for view in views:
         dropped, quarantined = sum(view["dropped"].values()), sum(view["quarantined"].values())
         sign = "" if view["adds_up"] else "  ✗"
         yield (
-            f"{view['view']:<14}{view['rows']:>12,}{view['kept']:>13,}"
-            f"{dropped:>12,}{quarantined:>14,}{sign}"
+            f"{view['view']:<{widest}}{view['rows']:>10,}{view['kept']:>11,}"
+            f"{dropped:>10,}{quarantined:>13,}{sign}"
         )
     together = all(view["adds_up"] for view in views)
     yield f"kept + dropped + quarantined {'=' if together else '≠'} resources, in every view"
@@ -133,8 +134,12 @@ def _proofs(facts: Facts) -> Iterator[str]:
             yield f"  {hits:,} identifiers of the input found in the output"
             found = "found" if detail.pop("negative_control_found") else "NOT found"
             yield f"  the planted identifier (negative control) was {found}"
-        # By class and by location they fill pages: the attestation's.
-        short = {name: value for name, value in detail.items() if not name.startswith("by_")}
+        # By class, by location and by type they fill pages: the attestation's.
+        short = {
+            name: sum(value.values()) if isinstance(value, Mapping) else value
+            for name, value in detail.items()
+            if not name.startswith("by_")
+        }
         yield from (f"  {line}" for line in wrap(told(short), WIDTH - LABEL - 2))
     if facts.get("stated") is False:
         yield "! no actual knowledge: not stated yet (fhirloom attest state)"
@@ -146,8 +151,8 @@ def _notes(facts: Facts) -> Iterator[str]:
         return
     yield from wrap(f"! {notes['label']}", WIDTH - LABEL)
     yield f"{notes['notes']:,} notes"
-    yield from _folded(notes["left_out"], "left out")
-    yield from _folded(notes["replaced"], "replaced")
+    yield from _folded(notes["left_out"], "left out: ")
+    yield from _folded(notes["replaced"], "replaced: ")
     for proof in notes["proofs"]:
         yield f"{'✓' if proof['passed'] else '✗'} {proof['name']}"
     measured = notes["measured"]
