@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +32,15 @@ CREATE OR REPLACE TEMP MACRO interval_end(written) AS (
         ELSE TRY_CAST(left(written, 19) AS TIMESTAMP)
     END
 );
+CREATE OR REPLACE TEMP MACRO day_end(written) AS (
+    CASE length(written) WHEN 4 THEN NULL WHEN 7 THEN NULL ELSE interval_end(written) END
+);
+CREATE OR REPLACE TEMP MACRO bare_new_year(moment) AS (
+    dayofyear(moment) = 1 AND moment = date_trunc('day', moment)
+);
+CREATE OR REPLACE TEMP MACRO remembered(written) AS (
+    CASE WHEN NOT bare_new_year(moment(written)) THEN moment(written) END
+);
 CREATE OR REPLACE TEMP MACRO plausible(moment) AS (
     CASE WHEN moment > TIMESTAMP '1900-01-02' AND moment < TIMESTAMP '2200-01-01'
          AND moment::DATE NOT IN (DATE '1901-01-01', DATE '1969-12-31', DATE '1970-01-01')
@@ -47,9 +57,18 @@ CREATE OR REPLACE TEMP MACRO dotted_icd(code) AS (
 """Times are facility-local wall clock: the offset that a FHIR dateTime carries is left off, so that
 daylight saving does not show. `moment` is null for a date without a day (FHIR R4, dateTime);
 `interval_end` is when a date of any precision is over, which is when it was surely known.
+`day_end` is the same of whole dates, and null for partial ones: the ends of months and years are
+days of the calendar, and an offset to one of them would tell where the zero lies.
+`bare_new_year` is a first of January without a time, which is how a bare year is often written;
+`remembered` takes what somebody reported for a date without a day then.
 `whole_years` counts days, so that ages tell nothing of where the calendar's leap days lie: on a
 birthday it is right, and at most one day before it the next age is told already.
 `plausible` leaves out what stands for "unknown" in other systems: the zeros of their clocks."""
+
+MEMORY: Final = "640MB"
+"""What DuckDB may take where it can spill; with Python, Arrow and its own overhead below 1 GB."""
+THREADS: Final = 8
+"""At most: each one that reads NDJSON holds two buffers of the longest line's size."""
 
 _memory = fsspec.filesystem("memory")
 _numbers = count()
@@ -62,7 +81,8 @@ def connect(spill: Path | None = None) -> duckdb.DuckDBPyConnection:
     )
     if spill is not None:
         connection.execute(f"SET temp_directory = {text(str(spill))}")
-        connection.execute("SET memory_limit = '2GB'")
+        connection.execute(f"SET memory_limit = {text(MEMORY)}")
+        connection.execute(f"SET threads = {min(THREADS, os.cpu_count() or 1)}")
     connection.execute("SET enable_progress_bar = false")
     connection.execute("SET TimeZone = 'UTC'")
     connection.register_filesystem(_memory)

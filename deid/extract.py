@@ -35,7 +35,7 @@ from exports.landing.zone import LandingZone
 from exports.progress import Progress, silent
 from exports.sealed import Sealed, Stage, find_sealed, sealing
 
-VERSION: Final = 2
+VERSION: Final = 3
 RARE: Final = "RARE"
 """What every code becomes that may not appear."""
 DAYS: Final = "BETWEEN DATE '1850-01-01' AND DATE '2199-12-31'"
@@ -152,8 +152,8 @@ def extract_sql(view: ResearchView, rules: Rules, files: Sequence[str]) -> str:
         picked[1:1] = [
             f"{name(view.of('patient')[0].name)} AS patient_id",
             f"{_encounter(view)} AS encounter_id",
-            f"{_first(view.of('time'), 'moment')} AS time",
-            f"{_first(_own_known(view), 'interval_end')} AS known",
+            f"{_time(view, rules)} AS time",
+            f"{_first(_own_known(view), _over(rules))} AS known",
         ]
     resolving = rules.resolving(view)
     if resolving is not None:
@@ -296,6 +296,23 @@ def _own_known(view: ResearchView) -> list[DomainColumn]:
     return [column for column in view.of("known_at") if not column.argument]
 
 
-def _first(columns: Sequence[DomainColumn], macro: str) -> str:
-    parts = [f"plausible({macro}({name(column.name)}))" for column in columns]
+def _time(view: ResearchView, rules: Rules) -> str:
+    if rules.policy.dated:
+        return _first(view.of("time"), "moment")
+    macros = {"reported": "remembered"}
+    return _first(view.of("time"), *(macros.get(c.argument, "moment") for c in view.of("time")))
+
+
+def _over(rules: Rules) -> str:
+    """The macro for when a date is over: of a partial one, only where the calendar is told."""
+    return "interval_end" if rules.policy.dated else "day_end"
+
+
+def _first(columns: Sequence[DomainColumn], *macros: str) -> str:
+    """The first column that has a value; there is one macro for all, or one for each."""
+    each = macros if len(macros) == len(columns) else macros * len(columns)
+    parts = [
+        f"plausible({macro}({name(column.name)}))"
+        for column, macro in zip(columns, each, strict=True)
+    ]
     return f"coalesce({', '.join(parts)}, NULL)" if parts else "NULL::TIMESTAMP"

@@ -93,7 +93,7 @@ def _rows(file: Path) -> Iterator[tuple[int, str, int]]:
     try:
         written = file.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError):
-        raise _refused("It can't be read as UTF-8 text", "Save it as CSV (UTF-8).") from None
+        raise _refused("It is gone, or no UTF-8", "Give its path, saved as CSV (UTF-8).") from None
     head = written.split("\n", 1)[0]
     table = csv.reader(written.splitlines(), delimiter=max(",\t|", key=head.count))
     try:

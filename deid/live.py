@@ -28,6 +28,7 @@ from deid.tables import located_sql, windows, written_rows_sql
 from deid.vocabulary import Vocabulary
 from exports.errors import FhirloomError
 from exports.increments.links import linked
+from exports.landing.ndjson import load
 from exports.references import key
 
 
@@ -49,7 +50,7 @@ class _Person:
 
     @classmethod
     def of(cls, line: bytes) -> _Person:
-        patient = orjson.loads(line)
+        patient = load(line)
         said = linked(patient.get("active"), patient.get("link"))
         return cls(key(str(patient.get("id"))), said.replaces | said.replaced_by)
 

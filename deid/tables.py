@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from deid.code_dates import dated_words, tells_the_date
 from deid.engine import bind, connect, fetch
 from deid.extract import RARE
-from deid.identity.crosswalk import OLDEST_AGE
+from deid.identity.crosswalk import MOST_YEARS, OLDEST_AGE
 from deid.identity.custody import Crosswalk
 from deid.identity.persons import ENCOUNTERS_IN_FORCE, bind_persons
 from deid.policy import SAFE_HARBOR, Policy
@@ -34,13 +34,11 @@ from deid.vocabulary import Vocabulary
 from exports.progress import Progress, silent
 from exports.sealed import Sealed, Stage, hash_file, hash_json
 
-VERSION: Final = 3
+VERSION: Final = 4
 BUCKETS: Final = 16
 """Patient buckets of each table: what is read, sorted and held in memory at once."""
 
 PROOF_LISTS: Final = ("identifiers.json", "exceptions.json")
-MOST_YEARS: Final = 150
-"""Whole years; a higher age is an error in the birth date, and no age."""
 LOCATED: Final = WRITTEN | {"encounter", "own encounter"}
 """Kinds of columns that a table has besides patient, time and known_at."""
 
@@ -75,7 +73,9 @@ def write_tables(
     `spill` is a folder in the PHI zone. Facts: `buckets`, `tables` (rows), and `outcomes`: for each
     view how many resources were kept, and how many dropped for which reason.
     """
-    spill.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # What a killed run staged is no part of this one, and a database of it would be in the way.
+    shutil.rmtree(spill, ignore_errors=True)
+    spill.mkdir(mode=0o700, parents=True)
     connection = connect(spill)
     connection.execute(f"ATTACH {text(str(spill / 'staged.duckdb'))} AS staged")
     bind_persons(connection, extracted, rules, crosswalk.read("links"), crosswalk.read("removed"))
@@ -150,7 +150,13 @@ def located_sql(view: ResearchView) -> str:
         cases += [
             f"WHEN {needed} IS NULL OR {moment} < p.birth THEN 'no plausible time'",
             f"WHEN {known} IS NULL THEN 'no time at which it was known'",
+            f"WHEN {known} > p.ends THEN 'known after its timeline'",
         ]
+    if view.anchors:
+        # Such a record sets no zero: that it precedes one would tell how far the zero is from the
+        # first of January. (The zero of a limited data set is one, and everybody's.)
+        before = "r.time < p.zero AND bare_new_year(r.time) AND NOT bare_new_year(p.zero)"
+        cases.append(f"WHEN {before} THEN 'bare year before the zero'")
     cases += [
         "WHEN p.surrogate IS NULL AND EXISTS (FROM patient AS own WHERE own.dropped IS NULL "
         "AND own.patient_id = r.patient_id) THEN 'patient without a dated contact'",
@@ -162,7 +168,7 @@ def located_sql(view: ResearchView) -> str:
     if own:
         cases += [
             "WHEN span.begins IS NULL THEN 'encounter without a start'",
-            "WHEN e.surrogate IS NULL THEN 'encounter spans the 90th birthday'",
+            "WHEN e.surrogate IS NULL THEN 'encounter spans a birthday from the 90th on'",
         ]
     picked = ["r.id", f"CASE {' '.join(cases)} END AS dropped", "p.surrogate AS patient"]
     if timed:
@@ -170,7 +176,7 @@ def located_sql(view: ResearchView) -> str:
     else:
         picked += ["p.anchor_year", "w.observed_until"]
     picked += [
-        _column(column, known_at if timed else "NULL")
+        _column(column, *((known_at, time) if timed else ("NULL", "NULL")))
         for column in view.columns
         if column.kind in LOCATED
     ]
@@ -209,14 +215,14 @@ def written_rows_sql(rows: str, condition: str = "true") -> str:
     )
 
 
-def _column(column: DomainColumn, known_at: str) -> str:
+def _column(column: DomainColumn, known_at: str, time: str) -> str:
     raw, output = f"r.{name(column.name)}", name(column.name)
     match column.kind:
         case "encounter" | "own encounter":
             return "e.surrogate AS encounter"
         case "code":
             entry = f"v_{column.name}"
-            dated = tells_the_date(f"{entry}.in_use_from", known_at)
+            dated = tells_the_date(entry, known_at, time)
             word = f"CASE WHEN {dated} THEN NULL ELSE {entry}.word END"
             return f"CASE WHEN {raw} IS NOT NULL THEN coalesce({word}, '{RARE}') END AS {output}"
         case "offset":
@@ -232,7 +238,9 @@ def _column(column: DomainColumn, known_at: str) -> str:
             if column.argument == UNCAPPED:
                 age = f"CASE WHEN {years} BETWEEN 0 AND {MOST_YEARS} THEN {years} END"
                 return f"({age})::SMALLINT AS {output}"
-            age = f"CASE WHEN {known} THEN CASE WHEN p.old THEN {OLDEST_AGE} ELSE {young} END END"
+            age = (
+                f"CASE WHEN {known} THEN CASE WHEN p.old > 0 THEN {OLDEST_AGE} ELSE {young} END END"
+            )
             return f"({age})::SMALLINT AS {output}"
         case _:
             return f"{raw} AS {output}"

@@ -2,13 +2,16 @@
 
 A code may appear when it stands in a declared value set, or when at least `SHARED` patients have
 it. That number is fhirloom's own policy, not Safe Harbor's: format proves nothing (a numeric record
-number is a well-formed RxNorm code), so what a single patient has is never written. All else is
-RARE. Once frozen, the vocabulary is used as it is until someone asks for a new one.
+number is a well-formed RxNorm code), so what a single patient has is never written. A site's own
+codes may be shared and still be something else, such as the day of a clinic or the telephone number
+of a ward: what is written like one of these counts as undeclared. All else is RARE. Once frozen,
+the vocabulary is used as it is until someone asks for a new one.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +27,19 @@ from deid.rules import Rules
 from deid.sql_on_fhir.compiler import name
 from exports.sealed import CURRENT, Sealed, Stage, hash_json, open_sealed, sealing
 
-VERSION: Final = 3
+VERSION: Final = 4
 SHARED: Final = 11
 """Patients who must share a code that no value set declares."""
 FILE: Final = "vocabulary.json"
+NO_CODES: Final = re.compile(
+    r"(?<!\d)(?:(?:18|19|20)\d\d(?P<dash>[-./]?)(?:0[1-9]|1[0-2])(?P=dash)(?:0[1-9]|[12]\d|3[01])"
+    r"|\d{1,2}([-./])\d{1,2}\2(?:19|20)?\d\d"
+    r"|(?:0?[1-9]|[12]\d|3[01])-?(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*-?(?:19|20)\d\d"
+    r"|\d{3}[-.]\d{3}[-.]\d{4}|\d{3}-\d{2}-\d{4}|\d{5}-\d{4}"
+    r"|\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3})(?!\d)",
+    re.IGNORECASE,
+)
+"""Days, telephone and social security numbers, nine-digit ZIP codes, network addresses."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +119,12 @@ def freeze_vocabulary(
             "(FROM prefixes WHERE starts_with(word, prefix)) ORDER BY word",
             SHARED,
         )
-        codes = words["word"].to_pylist()
+        codes = [word for word in words["word"].to_pylist() if word in exact or _is_code(word)]
         (draft.path / FILE).write_text(json.dumps({"shared": SHARED, "codes": codes}, indent=0))
         draft.facts["codes"] = len(codes)
     return load_vocabulary(draft.result.path / FILE)
+
+
+def _is_code(word: str) -> bool:
+    """Whether a shared word is taken for a code; of published systems, all that has their form."""
+    return not word.startswith("local:") or NO_CODES.search(word) is None

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from exports.durable import sync_folder
+from exports.errors import FhirloomError
 from exports.turns import in_turn
 
 MANIFEST: Final = "manifest.json"
@@ -76,12 +77,24 @@ def hash_file(path: Path) -> str:
 
 
 def open_sealed(path: Path) -> Sealed | None:
-    """The sealed folder at `path` (a `current` link is followed), or None where there is none."""
+    """The sealed folder at `path` (a `current` link is followed), or None where there is none.
+
+    Raises `FhirloomError` (bad-input) for a manifest that was damaged since.
+    """
     manifest = path / MANIFEST
     if not manifest.is_file():
         return None
-    read = json.loads(manifest.read_text())
-    return Sealed(path.resolve(), read["key"], read["digest"], read["inputs"], read["facts"])
+    try:
+        read = json.loads(manifest.read_text())
+        return Sealed(path.resolve(), read["key"], read["digest"], read["inputs"], read["facts"])
+    except (ValueError, KeyError, TypeError):
+        raise FhirloomError(
+            "bad-input",
+            "The manifest of a sealed folder is damaged",
+            where=f"{path.parent.name}/{path.resolve().name}",
+            fix="Put the folder back from a backup; or remove it, where the same command can make "
+            "it again.",
+        ) from None
 
 
 def find_sealed(root: Path, stage: Stage) -> Sealed | None:
@@ -90,6 +103,18 @@ def find_sealed(root: Path, stage: Stage) -> Sealed | None:
     if found is not None:
         point_current(root, found.path.name)
     return found
+
+
+def is_whole(sealed: Sealed) -> bool:
+    """Whether every file of a sealed folder is there, as its manifest tells.
+
+    Not for a folder whose files are encrypted: these are hashed as what they say.
+    """
+    files = json.loads((sealed.path / MANIFEST).read_text())["files"]
+    return all(
+        (sealed.path / name).is_file() and hash_file(sealed.path / name) == told
+        for name, told in files.items()
+    )
 
 
 class Draft:

@@ -61,9 +61,9 @@ def _unexplained(error: Exception) -> FhirloomError:
     """A defect in a command without a work folder: there is no place that may hold its values."""
     return FhirloomError(
         "internal",
-        f"{type(error).__name__} while scoring",
-        where="score",
-        fix="Check the request against the bundle's prefetch.json.",
+        type(error).__name__,
+        where="a command without a work folder",
+        fix="Check the files that it was given.",
     )
 
 

@@ -192,7 +192,7 @@ def read_json(path: Path, option: str) -> dict[str, Any]:
     """A JSON object from a file; raises `FhirloomError` (bad-input), and never quotes it."""
     try:
         read = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         read = None
     if not isinstance(read, dict):
         raise FhirloomError(

@@ -138,9 +138,12 @@ def landed_by(landing: Sealed, phi: Path) -> Settings | None:
 
 
 def _settings(kept: Mapping[str, Any]) -> Settings:
-    server = kept["server"]
-    restored = {**_tuples(kept), "server": server and ServerSettings(**_tuples(server))}
-    return Settings(**restored)
+    try:
+        server = kept["server"]
+        restored = {**_tuples(kept), "server": server and ServerSettings(**_tuples(server))}
+        return Settings(**restored)
+    except (KeyError, TypeError, AttributeError):
+        raise _unreadable() from None
 
 
 def _tuples(kept: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,4 +164,17 @@ def _read(path: Path) -> dict[str, Any] | None:
         content: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:
         return None
+    except ValueError:
+        raise _unreadable() from None
+    if not isinstance(content, dict):
+        raise _unreadable()
     return content
+
+
+def _unreadable() -> FhirloomError:
+    return FhirloomError(
+        "bad-input",
+        "What the work folder keeps of its settings can't be read",
+        where=f"phi/{SETTINGS} or phi/{LANDED}",
+        fix="Remove both files, and run `fhirloom export` with the same options again.",
+    )

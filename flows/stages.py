@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from exports.errors import value_free
+from exports.errors import FhirloomError, value_free
 from exports.progress import Progress
-from exports.sealed import CURRENT, Sealed
+from exports.sealed import CURRENT, Sealed, is_whole, open_sealed
 from flows import facts
 from flows.display import Display
 from flows.meter import folder_bytes, metered
@@ -20,6 +20,12 @@ from flows.settings import kept_settings, landed_by, load_settings, record_lande
 from flows.sources import land, screen_of
 from flows.summary import Facts
 from flows.work import Work
+
+SEALED_IN_CLEAR: Final = (
+    *("phi/landing", "phi/extract", "phi/vocabulary"),
+    *("research/*", "phi/limited/*"),
+)
+"""Folders, as patterns, in which stages seal what isn't encrypted; earlier stages come first."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +64,28 @@ def run(stage: Stage, work: Work, shown: Display) -> Facts:
             raise KeyboardInterrupt from None
         failure = error
     safe = value_free(failure, stage=stage.name, phi=work.phi)
+    if safe.code == "internal":
+        safe = _damage(work, safe.ref) or safe
     # Raised in the open, so that Python chains nothing to it that may hold a value.
     safe.__cause__ = safe.__context__ = None
     raise safe.with_traceback(None)
+
+
+def _damage(work: Work, ref: str) -> FhirloomError | None:
+    """What is told instead of a defect where a stage's input is not what was sealed."""
+    for links in SEALED_IN_CLEAR:
+        for link in sorted(work.path.glob(f"{links}/{CURRENT}")):
+            sealed = open_sealed(link)
+            if link.is_symlink() and (sealed is None or not is_whole(sealed)):
+                return FhirloomError(
+                    "bad-input",
+                    "A sealed folder lacks a file, or has another than was sealed",
+                    where=link.parent.relative_to(work.path).joinpath(link.readlink()).as_posix(),
+                    fix="Put it back from a backup; or remove it, and run what makes it again "
+                    "(phi/landing: `fhirloom export --fresh`).",
+                    ref=ref,
+                )
+    return None
 
 
 def _land(work: Work, progress: Progress) -> Done:

@@ -21,6 +21,8 @@ from deid.attestation.views_read import readings
 from deid.engine import connect, fetch
 from deid.rules import Rules
 from deid.sql_on_fhir.compiler import LONGEST_LINE, text
+from exports.landing.delivery import file_chunks
+from exports.landing.ndjson import load, read_lines, unpack
 from exports.landing.zone import LandingZone
 from exports.progress import Progress, silent
 
@@ -61,11 +63,17 @@ def _counted(
     counted: Counter[str] = Counter()
     if not listed:
         return counted
-    shapes = fetch(
-        connection,
-        "SELECT json_structure(json)::VARCHAR AS shape, count(*) AS resources FROM "
-        f"read_ndjson_objects([{listed}], maximum_object_size = {LONGEST_LINE}) GROUP BY ALL",
-    )
+    try:
+        shapes = fetch(
+            connection,
+            "SELECT json_structure(json)::VARCHAR AS shape, count(*) AS resources FROM "
+            f"read_ndjson_objects([{listed}], maximum_object_size = {LONGEST_LINE}) GROUP BY ALL",
+        )
+    except duckdb.Error:  # a line that nests more deeply than DuckDB follows
+        for file in landing.paths(kind):
+            for _, _, line in read_lines(unpack(file_chunks(file))):
+                counted.update(set(_leaves(load(line))) if line.strip() else ())
+        return counted
     for batch in shapes.to_batches():
         for row in batch.to_pylist():
             for path in set(_leaves(json.loads(row["shape"]))):
@@ -74,13 +82,18 @@ def _counted(
 
 
 def _leaves(shape: Any, names: tuple[str, ...] = ()) -> Iterator[str]:
-    """The paths to values in what `json_structure` makes of a resource."""
+    """The paths to values in a resource, or in what `json_structure` makes of one."""
     match shape:
-        case "NULL":
+        case "NULL" | None:
             return
         case list():
-            for item in shape:
-                yield from _leaves(item, names)
+            waiting = [shape]
+            while waiting:  # lists may nest without end, and without a name
+                for item in waiting.pop():
+                    if isinstance(item, list):
+                        waiting.append(item)
+                    else:
+                        yield from _leaves(item, names)
         case Mapping() if names and (names[-1] == UNKNOWN or len(names) == DEEPEST):
             yield ".".join((*names, DEEPER)) if names[-1] != UNKNOWN else ".".join(names)
         case Mapping():

@@ -13,9 +13,10 @@ later digest. A later export extends it; no surrogate and no zero ever moves.
 
 Each is encrypted (`deid.identity.vault`), and what was superseded is not kept.
 
-A patient has one timeline, or two: the first ends at the 90th birthday, and the second begins
-there, with a surrogate and a zero of its own and the age of 90 (45 CFR 164.514(b)(2)(i)(C)).
-That one is `old`; `begins` and `ends` bound a timeline, by the newest birth date.
+A patient has one timeline up to the 90th birthday. From there on each year of life is one of its
+own, with a surrogate and a zero of its own and the age of 90 (45 CFR 164.514(b)(2)(i)(C)): in a
+longer one offsets would tell that somebody is, say, 95 at least. `old` counts them: 0 up to the
+birthday, then 1, 2, 3. `begins` and `ends` bound a timeline, by the newest birth date.
 
 Patients who were merged share a timeline: `patients` has it under each of their ids, by the birth
 date of the record that survives. A new one begins with the earliest record of any of them. One
@@ -65,6 +66,8 @@ from exports.sealed import Sealed
 VERSION: Final = custody.VERSION
 OLDEST_AGE: Final = 90
 """Whole years; ages above 89 are one category (45 CFR 164.514(b)(2)(i)(C))."""
+MOST_YEARS: Final = 150
+"""Whole years; a higher age is an error in the birth date, and no age."""
 AGREEING: Final = 11
 """Patients who must have a record that late before a folder without a time of export is taken to
 reach that far: one mistyped year must not move everyone's observed window."""
@@ -150,24 +153,25 @@ def extend(
 
 
 TIMELINES: Final = f"""
-SELECT patient_id, born AS birth, unnest([
-    {{old: false, begins: {EARLIEST}, ends: coalesce(ninety, {LATEST})}},
-    {{old: true, begins: ninety, ends: {LATEST}}}
-], recursive := true)
+SELECT patient_id, born AS birth, old,
+    CASE WHEN old = 0 THEN {EARLIEST} ELSE born + to_years({OLDEST_AGE - 1} + old) END AS begins,
+    coalesce(born + to_years({OLDEST_AGE} + old), {LATEST}) AS ends
 FROM (
     SELECT patient_id,
     coalesce(min(p.birth) FILTER (p.dropped IS NULL), min(p.birth), min(k.birth)) AS born,
-    born + INTERVAL {OLDEST_AGE} YEAR AS ninety
+    least($1 - year(born) - {OLDEST_AGE - 2}, {MOST_YEARS - OLDEST_AGE}) AS many,
+    unnest(range(greatest(coalesce(many, 1), 1)))::SMALLINT AS old
     FROM (FROM patient WHERE dropped IS NULL OR dropped = '{REPLACED}') AS p
     FULL JOIN known_patients AS k USING (patient_id) GROUP BY patient_id
 )
 """
-"""Every timeline that a patient can have: one, and the years from 90 where the birth is known.
+"""Every timeline that a patient can have: one, and the years from 90 on where the birth is known.
 
-They follow the newest birth date, so that one's end is always the other's beginning. Where the
-record that survives a merge has none, a replaced one's does.
+They go on to the one that begins in the year $1, of the export. They follow the newest birth date,
+so that one's end is always the next one's beginning. Where the record that survives a merge has
+none, a replaced one's does.
 """
-UNPARTED: Final = f"SELECT * REPLACE ({LATEST} AS ends) FROM ({TIMELINES}) WHERE NOT old"
+UNPARTED: Final = f"SELECT * REPLACE ({LATEST} AS ends) FROM ({TIMELINES}) WHERE old = 0"
 """The timelines of a limited data set, which tells ages as they are: one for each patient."""
 
 
@@ -195,7 +199,8 @@ def _exported(
             where="phi/landing",
             fix="Check that the export holds clinical resources of its patients.",
         )
-    return datetime.combine(latest.date(), datetime.min.time())
+    # The observed window tells this day: it must not be that of somebody's record.
+    return datetime.combine(latest.date().replace(day=1), datetime.min.time())
 
 
 def assign(
@@ -218,7 +223,8 @@ def assign(
     dated = rules.policy.dated
     timelines = UNPARTED if dated else TIMELINES
     zero = "TIMESTAMP '1970-01-01'" if dated else "min(time)"
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE timelines AS {timelines}")
+    asked = timelines.replace("$1", str(exported.year))
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE timelines AS {asked}")
     patients = _extended(
         fetch(
             connection,

@@ -16,12 +16,12 @@ from deid.identity.keys import key_in_force
 from deid.identity.orders import Orders, all_ids_of, read_orders
 from deid.identity.persons import LINKS, REMOVED
 from deid.identity.revision import RETIRED, rotated, without
-from deid.identity.vault import is_encrypted, read_encrypted, write_encrypted
+from deid.identity.vault import damaged, is_encrypted, read_encrypted, write_encrypted
 from deid.policy import LIMITED_DATA_SET, SAFE_HARBOR
 from exports.landing.zone import LandingZone, landed_zones
-from exports.sealed import CURRENT, Sealed, Stage, hash_json, open_sealed, sealing
+from exports.sealed import CURRENT, MANIFEST, Sealed, Stage, hash_json, open_sealed, sealing
 
-VERSION: Final = 3
+VERSION: Final = 4
 PATIENTS: Final = pa.schema(
     {
         "patient_id": pa.string(),
@@ -29,7 +29,7 @@ PATIENTS: Final = pa.schema(
         "surrogate": pa.int64(),
         "zero": pa.timestamp("us"),
         "anchor_year": pa.int16(),
-        "old": pa.bool_(),
+        "old": pa.int16(),
         "begins": pa.timestamp("us"),
         "ends": pa.timestamp("us"),
     }
@@ -61,15 +61,21 @@ class Crosswalk:
     def read(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """One of its tables; some of the columns, or all.
 
-        Raises `FhirloomError` (bad-input) where the key is another one.
+        Raises `FhirloomError` (bad-input) where the key is another one, or the file is damaged.
         """
         path = self.sealed.path / f"{name}.parquet"
         if self.key is not None:
-            return read_encrypted(path, self.key, columns)
+            found = read_encrypted(path, self.key, columns)
+            return found.cast(pa.schema([TABLES[name].field(each) for each in found.column_names]))
         if not path.exists() and name == "issued":
             # Before links were followed, each id was served by what was issued to it.
             path = self.sealed.path / "patients.parquet"
-        found = pq.read_table(path) if path.exists() else TABLES[name].empty_table()
+        if not path.exists() and name not in ("patients", "encounters"):
+            return TABLES[name].empty_table().select(columns or TABLES[name].names)
+        try:
+            found = pq.read_table(path)
+        except (OSError, ValueError):
+            raise damaged(path) from None
         return found.cast(TABLES[name]).select(columns or TABLES[name].names)
 
     @property
@@ -91,12 +97,16 @@ class Crosswalk:
 def open_crosswalk(root: Path, key: bytes | None = None) -> Crosswalk | None:
     """The crosswalk in a folder of `phi/`, by this key or the one in force; None if there is none.
 
-    Raises `FhirloomError` (bad-input) for a key that is missing.
+    Raises `FhirloomError` (bad-input) for a key that is missing, and for a crosswalk that is
+    damaged: as if there were none, everybody would get a new surrogate.
     """
-    sealed = open_sealed(root / CURRENT)
+    current = root / CURRENT
+    sealed = open_sealed(current)
     if sealed is None:
+        if current.is_symlink():
+            raise damaged(current / MANIFEST)
         return None
-    if not is_encrypted(sealed.path / "patients.parquet"):
+    if not any(is_encrypted(sealed.path / f"{table}.parquet") for table in TABLES):
         key = None
     elif key is None:
         key = key_in_force(root.parent)

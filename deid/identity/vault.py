@@ -90,7 +90,7 @@ def read_encrypted(path: Path, key: bytes, columns: Sequence[str] | None = None)
     Raises `FhirloomError` (bad-input) where the key is another one, or the file was changed.
     """
     if not is_encrypted(path):
-        raise _closed(path)
+        raise damaged(path)
     properties = _factory(key, path.stem).file_decryption_properties(pe.KmsConnectionConfig())
     try:
         with pq.ParquetFile(path, decryption_properties=properties) as file:
@@ -100,13 +100,27 @@ def read_encrypted(path: Path, key: bytes, columns: Sequence[str] | None = None)
 
 
 def is_encrypted(path: Path) -> bool:
-    """Whether a Parquet file is an encrypted one, by its first bytes."""
-    with path.open("rb") as file:
-        return file.read(len(ENCRYPTED)) == ENCRYPTED
+    """Whether a Parquet file is there, and an encrypted one, by its first bytes."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(ENCRYPTED)) == ENCRYPTED
+    except OSError:
+        return False
 
 
 def _factory(key: bytes, table: str) -> Any:
     return pe.CryptoFactory(lambda _: _Wrapping(key, table))
+
+
+def damaged(path: Path) -> FhirloomError:
+    """What is told of a crosswalk of which `path` is missing, or is not what was written."""
+    return FhirloomError(
+        "bad-input",
+        "A file of the crosswalk is missing or damaged",
+        where=f"phi/{path.parents[1].name}, {path.name}",
+        fix="Put the crosswalk back from a backup: nothing else tells who has which surrogate. "
+        "Without one, remove its folder; everybody then gets a new surrogate and a new zero.",
+    )
 
 
 def _closed(path: Path) -> FhirloomError:
@@ -115,5 +129,6 @@ def _closed(path: Path) -> FhirloomError:
         "The crosswalk does not open with this key",
         where=f"phi/{path.parents[1].name}, {path.name}",
         fix="Give the key that it was written with (--crosswalk-key file:/path or env:NAME); "
-        "an interrupted `fhirloom deid rekey` is ended by running it again.",
+        "an interrupted `fhirloom deid rekey` is ended by running it again. If the file is "
+        "damaged, put the crosswalk back from a backup.",
     )

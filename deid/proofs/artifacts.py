@@ -116,7 +116,9 @@ def told_in(texts: Texts, identifier: Identifier) -> set[str]:
     form, number = normal(identifier.value), digits(identifier.value)
     if identifier.letter == "C":
         days = dates_told(form.split())
-        return {place for day in days for told in forms_of(day) for place in texts.places(told)}
+        # With two digits of the year a date looks like a time of day, of which stores are full.
+        forms = {told for day in days for told in forms_of(day) if f"{day.year:04}" in told}
+        return {place for told in forms for place in texts.places(told)}
     found: set[str] = set()
     if len(form) >= SHORTEST and not form.replace(" ", "").isdigit():
         orders = {form}

@@ -44,6 +44,7 @@ from deid.proofs.rehearsal import rehearse
 from deid.rules import Rules
 from deid.sql_on_fhir.compiler import compile_view
 from deid.vocabulary import Vocabulary
+from exports.landing.ndjson import load
 from exports.landing.zone import LandingZone
 from exports.progress import Progress, silent
 
@@ -148,7 +149,7 @@ class _Planting:
                 named[target.decode()].append(key.decode())
             people |= dict.fromkeys(named["Patient"])
             if kind == "Patient":
-                visits[f"stay{len(visits)}"] = orjson.loads(line)["id"]
+                visits[f"stay{len(visits)}"] = load(line)["id"]
             elif kind != "Encounter":
                 visits |= dict.fromkeys(named["Encounter"], (named["Patient"] or [SUBJECT])[0])
         met: list[Resource] = [
@@ -180,7 +181,7 @@ def canaries(landing: LandingZone, rules: Rules, vocabulary: Vocabulary) -> Trie
     for kind, maximal in made.items():
         delivered = sampled(landing, kind, most_lines=LINES, most_bytes=BYTES)
         leaves: set[str] = set()
-        for resources in (map(orjson.loads, delivered), maximal):
+        for resources in (delivered, maximal):
             tried: set[str] = set()
             for resource, variant in islice(_variants(resources, tried, planting.words), PLACES):
                 if variant.typed or resources is maximal:

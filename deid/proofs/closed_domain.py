@@ -26,12 +26,12 @@ import pyarrow.parquet as pq
 from deid.engine import bind, connect, fetch
 from deid.extract import DAYS, RARE
 from deid.geography import UNTOLD
-from deid.identity.crosswalk import OLDEST_AGE
+from deid.identity.crosswalk import MOST_YEARS, OLDEST_AGE
 from deid.identity.custody import Crosswalk
 from deid.proofs.proof import Evidence, Verdict
 from deid.rules import UNCAPPED, DomainColumn, ResearchView, Rules
 from deid.sql_on_fhir.compiler import name, text
-from deid.tables import BUCKETS, LOCATED, MOST_YEARS
+from deid.tables import BUCKETS, LOCATED
 from deid.vocabulary import Vocabulary
 
 OTHER: Final = "other"
@@ -147,7 +147,7 @@ def closed_columns(view: ResearchView, rules: Rules) -> list[ClosedColumn]:
     own = bool(view.of("own encounter"))
     columns = [_surrogate("patient", "w.patient IS NOT NULL", required=True)]
     if view.timed:
-        late = "t.known_at BETWEEN coalesce(t.time, w.earliest) AND w.until"
+        late = "t.known_at BETWEEN coalesce(t.time, w.earliest) AND least(w.until, w.ends)"
         columns += [
             _seconds("time", required=own),
             _seconds("known_at", late, required=True),
@@ -185,7 +185,7 @@ def _closed(column: DomainColumn, rules: Rules) -> ClosedColumn:
             return _zip3(column, rules.policy.zip3 or ())
         case "age":
             young = f"{value} BETWEEN 0 AND {OLDEST_AGE - 1}"
-            inside = f"CASE WHEN w.old THEN {value} = {OLDEST_AGE} ELSE {young} END"
+            inside = f"CASE WHEN w.old > 0 THEN {value} = {OLDEST_AGE} ELSE {young} END"
             return ClosedColumn(column.name, "age", pa.int16(), inside, str(OLDEST_AGE + 1))
         case "number":
             inside = f"{value} BETWEEN q.low AND q.high"

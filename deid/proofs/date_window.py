@@ -4,12 +4,14 @@ The anchor year leaves a whole year. What else is released must not narrow it: t
 stays 365 days or more.
 
     the export   nothing was known after it: the zero plus the latest offset is no later
-    codes        a row was written when its code was in use (`deid.code_dates`)
+    codes        a row was written when its code was in use (`deid.code_dates`), neither before its
+                 first day nor after its last
     ages         calendar years have 365 or 366 days, and which ones are longer would tell where the
                  leap day lies; ages here count days (`whole_years`), so that one birth has to fit
                  them all, whatever the calendar (89 may be a capped one, and is left out)
 
-Each run plants a patient for each of the three, whose window is narrower: these must be found.
+Each run plants a patient for each of these, and two for the codes, whose window is narrower: these
+must be found.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ Asked: TypeAlias = Callable[[ResearchView, str], list[str]]
 LEAST: Final = 365
 """Days on which a zero has to be possible."""
 DAY: Final = 86_400
-EXPORT, CODE, AGES = -1, -2, -3
+EXPORT, CODE, AGES, RETIRED = -1, -2, -3, -4
 """The planted patients, by what narrows their window; they are anchored in 2020."""
 
 LATEST: Final = f"""
@@ -44,18 +46,23 @@ UNION ALL SELECT {EXPORT}, $exported - year_ends + 30 * {DAY} FROM windows WHERE
 """
 WINDOWS: Final = f"""
 WITH anchors AS (
-    SELECT DISTINCT * FROM ({{anchors}}) UNION ALL SELECT unnest([{EXPORT}, {CODE}]), 2020
+    SELECT DISTINCT * FROM ({{anchors}})
+    UNION ALL SELECT unnest([{EXPORT}, {CODE}, {RETIRED}]), 2020
 ), coded AS (
-    SELECT patient, in_use_from - known_at AS earliest FROM ({{codes}}) JOIN words USING (word)
-    WHERE in_use_from IS NOT NULL
-    UNION ALL SELECT {CODE}, epoch(TIMESTAMP '2020-04-01')::BIGINT
+    SELECT patient, in_use_from - moment AS earliest, in_use_until - moment AS latest FROM (
+        SELECT patient, word, unnest([known_at, time]) AS moment, unnest([true, false]) AS written
+        FROM ({{codes}})
+    ) JOIN words USING (word) WHERE written OR own
+    UNION ALL VALUES ({CODE}, epoch(TIMESTAMP '2020-04-01')::BIGINT, NULL),
+        ({RETIRED}, NULL, epoch(TIMESTAMP '2020-10-01')::BIGINT)
 ), told AS (
     SELECT patient, max(earliest) FILTER (earliest > year_begins AND earliest < year_ends) AS since,
+        min(coded.latest) FILTER (coded.latest > year_begins AND coded.latest < year_ends) AS till,
         count(*) FILTER (earliest >= year_ends) AS mapped
     FROM coded JOIN anchors USING (patient) JOIN windows USING (anchor_year) GROUP BY patient
 )
 SELECT patient, coalesce(mapped, 0) AS mapped, ceil((
-    least(year_ends, $exported - coalesce(latest, 0)) - coalesce(since, year_begins)
+    least(year_ends, till, $exported - coalesce(latest, 0)) - coalesce(since, year_begins)
 ) / {DAY})::BIGINT AS days
 FROM anchors JOIN windows USING (anchor_year)
 LEFT JOIN told USING (patient) LEFT JOIN latest USING (patient)
@@ -88,7 +95,7 @@ def verdict(evidence: Evidence) -> Verdict:
     with connect(evidence.spill) as connection:
         found = _windows(connection, evidence).to_pylist()
         ages = fetch(connection, DATED_BY_AGE.format(ages=_all(evidence, _ages)))
-    controls = {EXPORT, CODE, AGES}
+    controls = {EXPORT, CODE, RETIRED, AGES}
     narrowed = {row["patient"] for row in found if row["days"] < LEAST}
     narrowed |= set(ages["patient"].to_pylist())
     real = [row for row in found if row["patient"] not in controls]
@@ -148,7 +155,7 @@ def _events(view: ResearchView, source: str) -> list[str]:
 
 def _codes(view: ResearchView, source: str) -> list[str]:
     columns = [name(column.name) for column in view.of("code")] if view.timed else []
-    return [f"SELECT patient, known_at, {column} AS word FROM {source}" for column in columns]
+    return [f"SELECT patient, known_at, time, {column} AS word FROM {source}" for column in columns]
 
 
 def _ages(view: ResearchView, source: str) -> list[str]:

@@ -142,23 +142,28 @@ def _collect(node: dict[str, Any], path: tuple[str, ...], found: _Found, *, insi
 
     `inside` an extension every leaf counts but its own name and the names of code systems.
     """
-    for key, child in node.items():
-        extended = inside or key.endswith("xtension")
-        for item in _flat(child):
-            if isinstance(item, dict):
-                _collect(item, (key, *path[: _DEEPEST - 2]), found, inside=extended)
-            elif item is None or isinstance(item, (bool, float)):
-                continue
-            else:
-                _leaf(item, (key, *path), found, inside=inside)
+    waiting = [(node, path, inside)]
+    while waiting:  # objects may nest more deeply than calls
+        node, path, inside = waiting.pop()
+        for key, child in node.items():
+            extended = inside or key.endswith("xtension")
+            for item in _flat(child):
+                if isinstance(item, dict):
+                    waiting.append((item, (key, *path[: _DEEPEST - 2]), extended))
+                elif item is None or isinstance(item, (bool, float)):
+                    continue
+                else:
+                    _leaf(item, (key, *path), found, inside=inside)
 
 
 def _flat(child: Any) -> Iterator[Any]:
-    if isinstance(child, list):
-        for item in child:
-            yield from _flat(item)
-    else:
-        yield child
+    waiting = [child]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, list):
+            waiting += reversed(item)
+        else:
+            yield item
 
 
 def _leaf(leaf: str | int, path: tuple[str, ...], found: _Found, *, inside: bool) -> None:

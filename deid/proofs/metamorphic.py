@@ -166,10 +166,10 @@ def _compare(
                 result.values.append(f"{patient}, {population}")
 
 
-def _outputs(done: Rehearsed) -> dict[str, list[tuple[bool, str]]]:
+def _outputs(done: Rehearsed) -> dict[str, list[tuple[int, str]]]:
     """The canonical output of each patient by id, of one timeline or of two."""
     hashes = canonical(done.tables)
-    found: defaultdict[str, list[tuple[bool, str]]] = defaultdict(list)
+    found: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
     for row in done.patients.to_pylist():
         found[row["patient_id"]].append((row["old"], hashes.get(row["surrogate"], "")))
     return {patient: sorted(outputs) for patient, outputs in found.items()}

@@ -13,7 +13,6 @@ from datetime import datetime
 from typing import Final
 
 import duckdb
-import orjson
 import pyarrow as pa
 
 from deid.code_dates import dated_words
@@ -27,6 +26,7 @@ from deid.rules import ResearchView, Rules
 from deid.tables import located_sql, windows, written_rows_sql
 from deid.vocabulary import Vocabulary
 from exports.increments.links import linked, survivors
+from exports.landing.ndjson import load
 
 Lines = Mapping[str, Sequence[bytes]]
 """NDJSON by resource type; every line is a good resource with an id, and ends in a line feed."""
@@ -123,9 +123,9 @@ def _links(patients: Sequence[bytes]) -> pa.Table:
     said = {}
     for line in patients:
         if b'"link"' in line:
-            patient = orjson.loads(line)
+            patient = load(line)
             said[patient["id"]] = linked(patient.get("active"), patient["link"])
-    here = {orjson.loads(line)["id"] for line in patients} if said else set()
+    here = {load(line)["id"] for line in patients} if said else set()
     followed = {old: new for old, new in survivors(said).items() if new in here}
     columns = {"patient_id": list(followed), "survivor": list(followed.values())}
     return pa.table(columns, schema=LINKS)

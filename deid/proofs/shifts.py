@@ -1,7 +1,7 @@
 """By how many days a patient's dates may move so that nothing which may be told changes.
 
 What may be told is the anchor year, ages, the order and the distance of events, and on which side
-of the 90th birthday and of the export each one lies.
+of the export, and of each birthday from the 90th on, each one lies.
 """
 
 from __future__ import annotations
@@ -56,15 +56,20 @@ def shift(
     return 0
 
 
-def _told(moment: datetime, birth: datetime | None, exported: datetime) -> tuple[bool, ...]:
+def _told(moment: datetime, birth: datetime | None, exported: datetime) -> tuple[int, ...]:
     """What the rules ask of a moment, but for its distance from others."""
     bare_year = (moment.month, moment.day, moment.time()) == (1, 1, time())
     return (
         _plausible(moment),
         bare_year,
         moment <= exported,
-        birth is not None and moment >= _birthday(birth, OLDEST_AGE),
+        0 if birth is None else max(OLDEST_AGE - 1, _age(birth, moment)),
     )
+
+
+def _age(birth: datetime, moment: datetime) -> int:
+    years = moment.year - birth.year
+    return years - (moment < _birthday(birth, years))
 
 
 def _birthday(birth: datetime, years: int) -> datetime:

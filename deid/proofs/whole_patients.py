@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import orjson
-
 from deid.proofs.examples import Resource, referred
 from deid.proofs.landing_sample import sampled
 from deid.proofs.rewriting import moments
@@ -69,8 +67,7 @@ def whole_patients(landing: LandingZone, rules: Rules, seed: str) -> Patients:
 
 
 def _read(landing: LandingZone, kind: str) -> list[Resource]:
-    lines = sampled(landing, kind, most_lines=LINES, most_bytes=BYTES)
-    return [orjson.loads(line) for line in lines]
+    return sampled(landing, kind, most_lines=LINES, most_bytes=BYTES)
 
 
 def _order(seed: str, patient: str) -> str:

@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from exports.increments.versions import Version, good_lines, place
+from exports.landing.ndjson import decoded
 from exports.landing.zone import LandingZone
 from exports.references import key, pattern, referenced
 
@@ -117,7 +118,7 @@ def _end(
 def _versions(zone: LandingZone) -> Iterator[tuple[str, Linked, bytes]]:
     for path in zone.paths("Patient"):
         for _, _, line in good_lines(path):
-            read = _read_patient.decode(line)
+            read = decoded(_read_patient, line)
             yield key(read.id), linked(read.active, read.link), line
 
 

@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 from exports.increments.links import PATIENT
 from exports.increments.versions import good_lines, place
+from exports.landing.ndjson import decoded
 from exports.landing.screening import linked_patients, named_patients
 from exports.landing.zone import LandedFile, LandingZone
 from exports.progress import Progress, silent
@@ -101,7 +102,7 @@ def owner(resource_type: str, resource_id: str, line: bytes) -> str | None:
     """The id of the patient whose record a resource is; None if it names none."""
     if resource_type == "Patient":
         return resource_id
-    owned = _read_owned.decode(line)
+    owned = decoded(_read_owned, line)
     for element in (
         owned.patient,
         owned.subject,
@@ -123,7 +124,7 @@ def _named(resource_type: str, resource_id: str, line: bytes) -> list[str]:
 
 
 def _linked(line: bytes) -> list[str] | None:
-    return sorted(set(linked_patients({"link": _read_links.decode(line).link}))) or None
+    return sorted(set(linked_patients({"link": decoded(_read_links, line).link}))) or None
 
 
 def _placed(zone: LandingZone, resource_type: str) -> Iterator[dict[str, Any]]:

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from exports.landing.delivery import file_chunks
-from exports.landing.ndjson import BLANKS, Line, read_lines, unpack
+from exports.landing.ndjson import BLANKS, Line, decoded, read_lines, unpack
 
 INSTANT: Final = re.compile(
     r"(\d{4}-\d\d-\d\d)(?:T(\d\d:\d\d)(?::(\d\d)(?:\.(\d+))?)?(Z|[+-]\d\d:?\d\d)?)?"
@@ -49,7 +49,7 @@ _read_head: Final = msgspec.json.Decoder(_Head)
 def place(line: bytes) -> tuple[str, str, Version]:
     """(resource type, id, version) of a line that holds a good resource."""
     stripped = line.strip(BLANKS)
-    head = _read_head.decode(stripped)
+    head = decoded(_read_head, stripped)
     updated = head.meta.get("lastUpdated") if isinstance(head.meta, dict) else None
     written = instant(updated) if isinstance(updated, str) else ""
     return head.resource_type, head.id, Version(written, hashlib.sha256(stripped).hexdigest())

@@ -1,4 +1,4 @@
-"""`python -m tests.bench.notes`: notes of 2 kB that one core cleans in a second.
+"""Notes of 2 kB that one core cleans in a second: a part of `python -m tests.bench.deid`.
 
 Each note is a golden one of the tests among sentences of a hospital course, cut to 2048 characters,
 no two alike, with some ten identifiers; every patient has four.
@@ -9,7 +9,6 @@ seconds of the processor.
 
 from __future__ import annotations
 
-import argparse
 import random
 import time
 from typing import Final
@@ -67,15 +66,3 @@ def notes_per_second(count: int = 400) -> float:
                 stand_ins.replace(note, analyze.find(note, own))
         best = min(best, time.process_time() - began)
     return count / best
-
-
-def main() -> None:
-    """Print the figure beside its goal."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--notes", type=int, default=400)
-    rate = notes_per_second(parser.parse_args().notes)
-    print(f"notes of 2 kB per second and core: {rate:,.0f} (goal {GOAL:,.0f})")  # noqa: T201
-
-
-if __name__ == "__main__":
-    main()

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 
+import duckdb
 import pytest
 
+from deid.policy import LIMITED_DATA_SET
+from deid.rules import load_rules
 from tests.deid.resources import (
     Deidentify,
     condition,
@@ -34,11 +38,31 @@ def test_a_date_without_time_is_midnight_and_known_at_the_next(run: Deidentify) 
     assert (row["time"], row["known_at"]) == (14 * 3600, 14 * 3600 + DAY)
 
 
-def test_a_partial_date_has_no_time_and_is_known_when_it_is_over(run: Deidentify) -> None:
-    done = run([patient(), STAY, condition("c1", onsetDateTime="2020-03", recordedDate="2020-03")])
+@pytest.mark.parametrize("written", ["2020-03", "2020"])
+def test_the_end_of_a_month_or_year_is_no_time_at_which_something_was_known(
+    run: Deidentify, written: str
+) -> None:
+    # It would tell how far the zero is from a first of the month, or from new year's day.
+    partial = {"onsetDateTime": written, "recordedDate": written}
+    by_stay = condition("c2", encounter={"reference": "Encounter/e1"}, **partial)
+    done = run([patient(), STAY, condition("c1", **partial), by_stay])
     [row] = rows(done, "condition")
-    april = datetime(2020, 4, 1) - datetime(2020, 3, 1, 10)
-    assert (row["time"], row["known_at"]) == (None, int(april.total_seconds()))
+    assert (row["time"], row["known_at"]) == (None, 3 * DAY + 2 * 3600)
+    assert outcome(done, "condition") == {"kept": 1, "no plausible time": 1}
+
+
+def test_a_limited_data_set_knows_partial_dates_when_they_are_over(run: Deidentify) -> None:
+    rules = load_rules(policy=LIMITED_DATA_SET)
+    done = run([patient(), STAY, condition("c1", recordedDate="2020-03")], rules=rules)
+    [row] = rows(done, "condition")
+    assert row["known_at"] == int((datetime(2020, 4, 1) - datetime(1970, 1, 1)).total_seconds())
+
+
+def test_what_somebody_remembers_of_a_first_of_january_has_no_day(run: Deidentify) -> None:
+    # Problem lists have 1 January for bare years: several, years apart, would date the zero.
+    told = condition("c1", onsetDateTime="2015-01-01", recordedDate="2020-03-02T10:00:00")
+    done = run([patient(), STAY, told])
+    assert [row["time"] for row in rows(done, "condition")] == [DAY]
 
 
 def test_a_condition_without_dates_is_known_at_the_end_of_its_encounter(run: Deidentify) -> None:
@@ -123,7 +147,33 @@ def test_at_ninety_a_second_timeline_begins_with_its_own_zero(run: Deidentify) -
     # and the second timeline's zero is that discharge.
     zero_to_2021 = int((datetime(2021, 1, 1) - datetime(2020, 3, 4, 12)).total_seconds())
     assert spans == [(2019, 88, 0), (2019, 89, 424 * DAY), (2020, 90, zero_to_2021)]
-    assert outcome(done, "discharge") == {"kept": 2, "encounter spans the 90th birthday": 1}
+    assert outcome(done, "discharge") == {
+        "kept": 2,
+        "encounter spans a birthday from the 90th on": 1,
+    }
+
+
+def test_no_timeline_from_ninety_on_is_longer_than_a_year(run: Deidentify) -> None:
+    # Offsets of five years after the age of 90 would tell of somebody who is 95 at least.
+    years = range(2012, 2020)
+    stays = [
+        encounter(f"e{year}{month}", f"{year}-{month:02}-05T10:00:00", f"{year}-{month:02}-06")
+        for year in years
+        for month in (2, 9)
+    ]
+    done = run([patient(birthDate="1922-06-15"), *stays])
+    told: dict[int, list[int]] = {}
+    for row in rows(done, "admission"):
+        if row["age"] == 90:
+            told.setdefault(row["patient"], []).append(row["time"])
+    assert len(told) == len(years)
+    assert all(0 <= time < 366 * DAY for times in told.values() for time in times)
+
+
+def test_what_is_known_after_the_ninetieth_birthday_is_not_told_before_it(run: Deidentify) -> None:
+    late = observation("o1", "2020-03-02T08:00:00", issued="2022-03-02T08:00:00")
+    done = run([patient(birthDate="1930-06-15"), STAY, late])
+    assert outcome(done, "observation") == {"kept": 0, "known after its timeline": 1}
 
 
 def test_codes_are_dotted_shared_or_rare(run: Deidentify) -> None:
@@ -137,6 +187,35 @@ def test_codes_are_dotted_shared_or_rare(run: Deidentify) -> None:
     done = run([*(patient(f"p{n}") for n in range(1, 12)), *stays, *shared, lonely, declared])
     codes = [row["code"] for row in rows(done, "condition")]
     assert sorted(set(codes)) == ["RARE", "icd10cm:I50.22", "icd10cm:J44.9"]
+
+
+@pytest.mark.parametrize(
+    ("shared", "told"),
+    [
+        ("GLU-7", True),
+        ("220045", True),
+        ("20251", True),
+        ("clinic-2019-10-01", False),
+        ("20191001", False),
+        ("1.10.2019", False),
+        ("3-OCT-2019", False),
+        ("617-555-0123", False),
+        ("078-05-1120", False),
+        ("02139-4307", False),
+        ("10.20.30.41", False),
+    ],
+)
+def test_a_sites_own_code_is_rare_where_it_is_written_like_something_else(
+    run: Deidentify, shared: str, told: bool
+) -> None:
+    made = []
+    for n in range(1, 12):
+        own = condition(f"c{n}", shared, f"p{n}", recordedDate="2020-03-01T12:00:00")
+        own["code"]["coding"][0]["system"] = "urn:of-this-site"
+        stay = encounter(f"e{n}", "2020-03-01T10:00:00", "2020-03-02T10:00:00", who=f"p{n}")
+        made += [patient(f"p{n}"), stay, own]
+    codes = {row["code"] for row in rows(run(made), "condition")}
+    assert codes == ({f"local:{shared}"} if told else {"RARE"})
 
 
 def test_a_line_that_breaks_the_types_is_quarantined_and_the_rest_goes_through(
@@ -205,7 +284,9 @@ def test_zero_is_no_sentinel_no_memory_and_no_bare_first_of_january(run: Deident
     done = run([patient(), STAY, *unlikely])
     assert [row["anchor_year"] for row in rows(done, "patient")] == [2020]
     assert rows(done, "admission")[0]["time"] == 0
-    assert outcome(done, "observation") == {"kept": 1, "no plausible time": 1}
+    # A record that precedes the zero and did not set it would lie on a first of January.
+    told = {"kept": 0, "bare year before the zero": 1, "no plausible time": 1}
+    assert outcome(done, "observation") == told
 
 
 def test_of_versions_of_the_same_instant_one_is_taken_and_a_withdrawal_wins(
@@ -255,4 +336,14 @@ def test_one_mistyped_year_does_not_move_the_time_of_export(run: Deidentify) -> 
     later = [observation(f"l{n}", "2023-06-02T08:00:00", who=f"p{n}") for n in range(11)]
     done = run([*crowd, *stays, typo, *later], exported=None)
     until = {row["observed_until"] for row in rows(done, "patient")}
-    assert until == {int((datetime(2023, 6, 2) - datetime(2021, 1, 1)).total_seconds())}
+    assert until == {int((datetime(2023, 6, 1) - datetime(2021, 1, 1)).total_seconds())}
+
+
+def test_what_a_killed_run_left_staged_is_in_nobodys_way(run: Deidentify, tmp_path: Path) -> None:
+    spill = tmp_path / "work" / "phi" / "spill"
+    spill.mkdir(parents=True)
+    with duckdb.connect(spill / "staged.duckdb") as left:
+        left.execute("CREATE TABLE rows AS SELECT 1 AS patient")
+    done = run([patient(), STAY])
+    assert len(rows(done, "admission")) == 1
+    assert not (spill / "staged.duckdb").exists()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from exports.errors import FhirloomError
 from exports.sealed import MANIFEST, Sealed, Stage, find_sealed, open_sealed, sealing
 
 STAGE = Stage("stage", 1, {"input": "digest"})
@@ -25,6 +26,15 @@ def test_a_folder_that_is_present_is_complete_and_named_by_what_made_it(tmp_path
     assert found is not None
     assert found.digest == draft.result.digest
     assert list(json.loads((found.path / MANIFEST).read_text())["files"]) == ["whole"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"key": "k"}', "\0"])
+def test_a_damaged_manifest_is_told(tmp_path: Path, content: str) -> None:
+    with sealing(tmp_path, STAGE) as draft:
+        (draft.path / "file").write_text("content")
+    (draft.result.path / MANIFEST).write_text(content)
+    with pytest.raises(FhirloomError, match="manifest of a sealed folder is damaged"):
+        find_sealed(tmp_path, STAGE)
 
 
 def test_two_at_a_time_take_turns_and_what_is_sealed_first_stands(tmp_path: Path) -> None:

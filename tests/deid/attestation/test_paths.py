@@ -86,3 +86,14 @@ def test_the_readings_are_all_that_the_views_name() -> None:
 def test_every_kind_of_column_that_is_written_says_what_it_becomes() -> None:
     """A kind that is added to the rules, and not to the page, would be told as never written."""
     assert BECOMES.keys() == WRITTEN | {"patient", "encounter", "own encounter", "time", "known_at"}
+
+
+def test_what_nests_without_end_is_counted_too(tmp_path: Path) -> None:
+    nested: Any = []
+    for _ in range(400):
+        nested = [nested]
+    deep = patient("p1", gender="male", extension=nested, name=[[{"family": "D"}]])
+    flat = patient("p2", gender="female", photo=None)
+    resources = {path: item["resources"] for path, item in counted(tmp_path, deep, flat).items()}
+    told = {"id": 2, "birthDate": 2, "gender": 2, "name.family": 1}
+    assert resources == {("Patient", path): number for path, number in told.items()}

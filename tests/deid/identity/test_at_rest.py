@@ -71,7 +71,7 @@ def test_a_changed_byte_and_a_swapped_table_are_refused(tmp_path: Path, place: i
     with pytest.raises(FhirloomError, match="does not open"):
         read_encrypted(tmp_path / "issued.parquet", KEY)
     pq.write_table(ROWS, path)
-    with pytest.raises(FhirloomError, match="does not open"):
+    with pytest.raises(FhirloomError, match="damaged"):
         read_encrypted(path, KEY)
 
 
@@ -146,6 +146,27 @@ def test_another_key_is_refused_and_rekeying_changes_nothing_but_the_key(
     assert closed is not None
     with pytest.raises(FhirloomError, match="does not open"):
         closed.read("patients")
+
+
+@pytest.mark.parametrize("name", ["patients.parquet", "issued.parquet", MANIFEST])
+@pytest.mark.parametrize("damage", ["gone", "empty", "cut", "flipped"])
+def test_a_damaged_crosswalk_is_refused_and_never_drawn_anew(
+    made: World, name: str, damage: str
+) -> None:
+    walk = made.crosswalk()
+    place, before = walk.sealed.path / name, walk.read("patients")
+    whole = place.read_bytes()
+    place.unlink()
+    if damage != "gone":
+        flipped = bytes([whole[0] ^ 1]) + whole[1:]
+        place.write_bytes({"empty": b"", "cut": whole[:20], "flipped": flipped}[damage])
+    more = world(made.work, "two", years=(2020, 2022, 2023))
+    with pytest.raises(FhirloomError) as refused:
+        more.crosswalk()
+    assert refused.value.code == "bad-input"
+    place.write_bytes(whole)
+    after = more.crosswalk().read("patients")
+    assert set(after["surrogate"].to_pylist()) > set(before["surrogate"].to_pylist())
 
 
 def test_a_key_that_moved_is_named_anew(made: World, tmp_path: Path) -> None:

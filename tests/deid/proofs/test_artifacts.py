@@ -110,6 +110,18 @@ def test_who_somebody_is_is_found_in_every_form(
         scan_artifacts(root, landing, tmp_path / "phi")
 
 
+def test_names_in_notes_are_made_up_and_all_else_there_is_held_against_people(
+    root: Path, landing: LandingZone, tmp_path: Path
+) -> None:
+    notes = root / "notes" / "0123"
+    notes.mkdir(parents=True)
+    parquet("seen by May Page")(notes / "bucket-000")
+    scan_artifacts(root, landing, tmp_path / "phi")
+    (notes / "manifest.json").write_text('{"by": "May Page"}')
+    with pytest.raises(FhirloomError, match=r"notes/0123/manifest\.json"):
+        scan_artifacts(root, landing, tmp_path / "phi")
+
+
 @pytest.mark.parametrize(
     "told", ["page", "may", "01103 rows", "0.4135550147", "1950", "Quillfeathers"]
 )

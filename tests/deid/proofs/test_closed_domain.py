@@ -165,15 +165,15 @@ def test_ninety_is_the_age_of_that_timeline_alone(tried: Tried, written: Path) -
     assert tried().outside == {"admission.age": 2}
 
 
-def test_no_time_reaches_beyond_the_90th_birthday(tried: Tried, written: Path) -> None:
+def test_no_time_reaches_beyond_a_birthday_from_the_90th_on(tried: Tried, written: Path) -> None:
     for path in (written / "discharge").iterdir():
         rows = pq.read_table(path)
-        # A year on is after the birthday for who is 89, and within the window for all.
+        # A year on is after the next birthday for who is 89 or older, and within everyone's window.
         moved = pa.array([time + YEAR for time in rows["time"].to_pylist()], pa.int64())
         for column in ("time", "known_at"):
             rows = rows.set_column(rows.schema.get_field_index(column), column, moved)
         pq.write_table(rows, path)
-    assert tried().outside == {"discharge.time": 1}
+    assert tried().outside == {"discharge.time": 2, "discharge.known_at": 2}
 
 
 def test_under_a_rare_code_there_is_no_number(tried: Tried, written: Path) -> None:
@@ -248,8 +248,8 @@ def test_a_broken_rule_releases_nothing(
     sql, place = BROKEN_TABLES[kind]
     right = deid.tables._column
 
-    def wrong(column: DomainColumn, known_at: str) -> str:
-        return sql if column.kind == kind else right(column, known_at)
+    def wrong(column: DomainColumn, known_at: str, time: str) -> str:
+        return sql if column.kind == kind else right(column, known_at, time)
 
     monkeypatch.setattr(deid.tables, "_column", wrong)
     refused_at(run, tmp_path, place)

@@ -43,8 +43,8 @@ def test_each_run_reports_the_window_and_finds_its_negative_controls(run: Deiden
         "fewest_feasible_days": 366,  # 2020
         "patients_below_365_days": 0,
         "codes_mapped_onto_older_records": 0,
-        "negative_controls_planted": 3,
-        "negative_controls_found": 3,
+        "negative_controls_planted": 4,
+        "negative_controls_found": 4,
     }
 
 
@@ -57,6 +57,40 @@ def test_a_code_is_rare_where_its_introduction_would_tell_the_date(run: Deidenti
 def test_a_code_that_was_mapped_onto_an_older_record_stays(run: Deidentify) -> None:
     first = encounter("e0", "2012-05-01T10:00:00", "2012-05-02T10:00:00")
     assert codes(run, first, condition("c1", recordedDate="2012-06-01")) == ["icd10cm:I50.9"]
+
+
+def test_a_code_is_rare_where_its_end_would_tell_the_date(run: Deidentify) -> None:
+    # ICD-9-CM was coded up to September 2015, and mapped or copied at any time.
+    first = encounter("e0", "2014-11-20T10:00:00", "2014-11-21T10:00:00")
+    told = [
+        nine(f"c{day}", day) for day in ("2014-11-20T10:00:00", "2015-09-20T10:00:00", "2017-02-01")
+    ]
+    found = run([patient(), first, *told], declared=frozenset({"icd9cm:428.0"}))
+    assert [row["code"] for row in rows(found, "condition")] == [
+        "icd9cm:428.0",
+        "RARE",
+        "icd9cm:428.0",
+    ]
+
+
+def test_a_vaccine_dates_when_it_was_given_not_only_when_it_was_recorded(run: Deidentify) -> None:
+    given = {
+        "resourceType": "Immunization",
+        "id": "i1",
+        "status": "completed",
+        "patient": {"reference": "Patient/p1"},
+        "vaccineCode": {"coding": [{"system": "http://hl7.org/fhir/sid/cvx", "code": "207"}]},
+        "occurrenceDateTime": "2020-12-20T10:00:00",
+        "recorded": "2022-03-01T10:00:00",
+    }
+    done = run([patient(), STAY, given], declared=frozenset({"cvx:207"}))
+    assert [row["code"] for row in rows(done, "immunization")] == ["RARE"]
+
+
+def nine(key: str, recorded: str) -> Resource:
+    made = condition(key, "428.0", recordedDate=recorded)
+    made["code"]["coding"][0]["system"] = "http://hl7.org/fhir/sid/icd-9-cm"
+    return made
 
 
 def test_a_code_that_tells_the_date_releases_nothing(

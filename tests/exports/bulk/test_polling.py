@@ -125,7 +125,7 @@ def test_a_job_that_is_gone(server: Script, status: int) -> None:
 def test_an_outage_ends_some_day(server: Script) -> None:
     server.answer = in_turn(outcome(503, "transient", SECRET))
     with pytest.raises(FhirloomError, match="503") as raised:
-        wait_for(server, PollPace(0.0, 0.01, 0.001, outage=0.1))
+        wait_for(server, PollPace(0.0, 0.01, 0.001, outage=0.6))
     assert "continues" in raised.value.fix
     assert SECRET not in str(raised.value)
     assert len(server.seen) > 3
@@ -138,7 +138,7 @@ def test_nobody_there_is_an_outage_too() -> None:
     with pytest.raises(FhirloomError, match="can't be reached"):
         wait_for(
             script,
-            PollPace(0.0, 0.01, 0.001, outage=0.1),
+            PollPace(0.0, 0.01, 0.001, outage=0.6),
             progress=lambda *told: heard.append(told),
         )
     assert heard[0] == (1, None, "polls without an answer")
