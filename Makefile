@@ -6,7 +6,7 @@ SEARCH := .venv-search
 READY := $(VENV)/.ready $(SEARCH)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check chaos bench bench-deid bench-export docs lock clean
+.PHONY: help setup run test check explore chaos bench bench-deid bench-export docs lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -38,6 +38,9 @@ check: $(READY) ## the inner loop: style, types and import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+explore: $(READY) ## try the laws on examples that no run has tried yet
+	$(BIN)/pytest -n auto -m hypothesis --hypothesis-profile exploring
 
 chaos: $(READY) ## kill the export with -9 a hundred times, and demand the same landing zone
 	FHIRLOOM_KILLS=100 $(BIN)/pytest -n 0 tests/exports/bulk/test_chaos.py

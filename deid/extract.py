@@ -40,6 +40,8 @@ RARE: Final = "RARE"
 """What every code becomes that may not appear."""
 DAYS: Final = "BETWEEN DATE '1850-01-01' AND DATE '2199-12-31'"
 """Whole dates that may be written at all, by a policy that lets them be."""
+_SPELLED: Final = "{} spelled"
+"""Names the column of a code's spelling; no view's column has a blank in its name."""
 DECIMALS: Final = 6
 """Converted quantities are rounded, so that a unit's detour leaves no trace in the last bits."""
 
@@ -132,11 +134,13 @@ def extract_sql(view: ResearchView, rules: Rules, files: Sequence[str]) -> str:
     Expects the table `quantities`, and for a view that resolves references the auxiliary one's.
     """
     query = _newest(view, files)
+    for column in view.of("code"):
+        query = _spelled(query, column, rules)
     if view.of("number"):
-        coded, unit = written_sql(view.code, rules), name(view.of("unit")[0].name)
+        code, unit = written_sql(view.code, rules), name(view.of("unit")[0].name)
         query = (
-            f"SELECT * FROM (SELECT *, {coded} AS coded FROM ({query})) LEFT JOIN quantities "
-            f"ON coded = quantity_code AND coalesce({unit}, '') = quantity_unit"
+            f"SELECT * FROM ({query}) LEFT JOIN quantities "
+            f"ON {code} = quantity_code AND coalesce({unit}, '') = quantity_unit"
         )
     picked = [
         f"{name(view.key.name)} AS id",
@@ -215,15 +219,18 @@ def written_sql(column: DomainColumn, rules: Rules) -> str:
     raw = name(column.name)
     match column.kind:
         case "enum":
-            whens = " ".join(
-                f"WHEN {text(code)} THEN {text(label)}"
-                for code, label in rules.enums[column.argument].items()
-            )
-            return (
-                f"CASE {raw}::VARCHAR {whens} ELSE CASE WHEN {raw} IS NOT NULL THEN 'other' END END"
-            )
+            labels = rules.enums[column.argument]
+            # One list of those that stay as they are: a branch for each would take longer to plan.
+            kept = ", ".join(text(code) for code, label in labels.items() if code == label)
+            whens = [f"WHEN {raw}::VARCHAR IN ({kept}) THEN {raw}::VARCHAR"] if kept else []
+            whens += [
+                f"WHEN {raw}::VARCHAR = {text(code)} THEN {text(label)}"
+                for code, label in labels.items()
+                if code != label
+            ]
+            return f"CASE {' '.join(whens)} WHEN {raw} IS NOT NULL THEN 'other' END"
         case "code":
-            return _coded(raw, name(column.argument or "system"), rules)
+            return name(_SPELLED.format(column.name))
         case "number":
             converted = f"round({raw} * quantity_factor + quantity_shift, {DECIMALS})"
             return (
@@ -262,15 +269,21 @@ def quantity_table(rules: Rules) -> pa.Table:
     return pa.Table.from_pylist(rows)
 
 
-def _coded(raw: str, uri: str, rules: Rules) -> str:
+def _spelled(query: str, column: DomainColumn, rules: Rules) -> str:
+    """Rows with a code as `<system>:<code>` in a column of its own, spelled once for all uses."""
+    raw, uri = name(column.name), name(column.argument or "system")
+    system, word = name(f"{column.name} system"), name(f"{column.name} word")
+    spelled = name(_SPELLED.format(column.name))
     whens = " ".join(f"WHEN {text(long)} THEN {text(s)}" for long, s in rules.systems.items())
-    system = f"CASE {uri} {whens} ELSE 'local' END"
     code = f"CASE WHEN {system} = 'icd10cm' THEN dotted_icd(upper({raw})) ELSE {raw} END"
     # One pattern over the whole word: a branch for each system would repeat the code in each.
-    forms = "|".join(f"{short}:{form}" for short, form in rules.code_forms.items())
-    word = f"{system} || ':' || {code}"
-    formed = f"CASE WHEN regexp_full_match({word}, {text(forms)}) THEN {word} ELSE '{RARE}' END"
-    return f"CASE WHEN {raw} IS NOT NULL THEN {formed} END"
+    forms = text("|".join(f"{short}:{form}" for short, form in rules.code_forms.items()))
+    return (
+        f"SELECT *, CASE WHEN regexp_full_match({word}, {forms}) THEN {word} "
+        f"WHEN {raw} IS NOT NULL THEN '{RARE}' END AS {spelled} "
+        f"FROM (SELECT *, {system} || ':' || {code} AS {word} "
+        f"FROM (SELECT *, CASE {uri} {whens} ELSE 'local' END AS {system} FROM ({query})))"
+    )
 
 
 def _encounter(view: ResearchView) -> str:

@@ -106,14 +106,14 @@ def _views(facts: Facts) -> Iterator[str]:
     views = facts.get("views")
     if not views:
         return
-    widest = max(len(view["view"]) for view in views) + 2
-    yield f"{'view':<{widest}}{'resources':>10}{'kept':>11}{'dropped':>10}{'quarantined':>13}"
+    widest = max(len(view["view"]) for view in views) + 1
+    yield f"{'view':<{widest}}{'resources':>10}{'kept':>11}{'dropped':>9}{'quarantined':>12}"
     for view in views:
         dropped, quarantined = sum(view["dropped"].values()), sum(view["quarantined"].values())
         sign = "" if view["adds_up"] else "  ✗"
         yield (
             f"{view['view']:<{widest}}{view['rows']:>10,}{view['kept']:>11,}"
-            f"{dropped:>10,}{quarantined:>13,}{sign}"
+            f"{dropped:>9,}{quarantined:>12,}{sign}"
         )
     together = all(view["adds_up"] for view in views)
     yield f"kept + dropped + quarantined {'=' if together else '≠'} resources, in every view"

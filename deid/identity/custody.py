@@ -152,11 +152,11 @@ def carry_out(phi: Path) -> None:
     """Bring every crosswalk to what was ordered; the next de-identification would do so too."""
     ordered = read_orders(phi)
     for present in present_crosswalks(phi):
-        root, orders = present.sealed.path.parent, ordered
-        if present.left_out:
-            # Whoever is left out of the landing stays out: only the next one can tell otherwise.
-            kept = ordered.removed | ids_in([present], "removed")
-            orders = replace(ordered, removed=kept, left_out=present.left_out)
+        root = present.sealed.path.parent
+        # Whoever is out stays out, also where no landing zone is left that says why: only the next
+        # one can tell otherwise.
+        kept = ordered.removed | ids_in([present], "removed")
+        orders = replace(ordered, removed=kept, left_out=present.left_out)
         if present.obeys(orders):
             forget_former(root)
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -28,8 +28,10 @@ _RUN: Final = re.compile(rb"[\x20-\x7e]{4,}")
 _MARKUP: Final = re.compile(r"<style\b.*?</style>|<[^<>]*>", re.DOTALL)
 
 
-def artifact_texts(root: Path) -> Iterator[tuple[str, str]]:
+def artifact_texts(root: Path, shipped: Set[bytes]) -> Iterator[tuple[str, str]]:
     """Each text below `root` with the file in which it stands, as a path below `root`.
+
+    A copy of a shipped file, byte for byte, was there before any patient: it is passed over.
 
     Raises whatever reading a file raises: what can't be read does not pass.
     """
@@ -42,11 +44,11 @@ def artifact_texts(root: Path) -> Iterator[tuple[str, str]]:
         if place.parts[0] == REVIEWED and path.suffix == ".parquet":
             continue
         yield place.parts[0], str(place)
-        for text in _texts(path):
+        for text in _texts(path, shipped):
             yield place.as_posix(), text
 
 
-def _texts(path: Path) -> Iterator[str]:
+def _texts(path: Path, shipped: Set[bytes]) -> Iterator[str]:
     with path.open("rb") as file:
         head = file.read(len(SQLITE_MAGIC))
     if head == SQLITE_MAGIC:
@@ -55,6 +57,8 @@ def _texts(path: Path) -> Iterator[str]:
         yield from file_strings(path)
     else:
         content = path.read_bytes()
+        if content in shipped:
+            return
         try:
             text = content.decode()
         except UnicodeDecodeError:

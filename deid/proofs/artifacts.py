@@ -77,7 +77,9 @@ def scan_artifacts(
     """
     people = [line for kind in PEOPLE for line in _lines(landing, kind, progress)]
     control = next(_names(people), "")
-    texts = read_texts([*artifact_texts(root), (CONTROL, f"seen by {control} today")])
+    texts = read_texts(
+        [*artifact_texts(root, shipped_contents()), (CONTROL, f"seen by {control} today")]
+    )
     found: dict[str, set[str]] = {}
     identifiers = 0
     for line in people:
@@ -139,16 +141,25 @@ def told_in(texts: Texts, identifier: Identifier) -> set[str]:
 @cache
 def shipped() -> Texts:
     """What the programs and declarations that ship say, and the words that exceptions allow."""
+    words = "\n".join(exceptions()["words"])
+    return read_texts([("words", words), *((path.name, path.read_text()) for path in _sources())])
+
+
+@cache
+def shipped_contents() -> frozenset[bytes]:
+    """The shipped files themselves: what stands in a copy of one is not of the input."""
+    return frozenset(path.read_bytes() for path in _sources())
+
+
+def _sources() -> list[Path]:
     source = Path(__file__).parents[2]
-    files = [
+    return [
         path
         for folder in SHIPPED
         for path in (source / folder).rglob("*")
         if path.suffix in (".py", ".json", ".yaml", ".j2", ".html")
         and not NAMES_OF_PEOPLE.intersection(path.relative_to(source).parts)
     ]
-    words = "\n".join(exceptions()["words"])
-    return read_texts([("words", words), *((path.name, path.read_text()) for path in files)])
 
 
 def _lines(landing: LandingZone, kind: str, progress: Progress) -> Iterator[bytes]:

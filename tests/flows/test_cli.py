@@ -161,7 +161,7 @@ def test_scoring_tells_nothing_of_the_patient_when_it_fails(
     done = fhirloom("score", *arguments, "--at", "2024-05-01T10:00:00")
     assert done.returncode == BAD_INPUT
     assert "Traceback" not in done.stderr
-    assert "The manifest can't be read" in done.stderr
+    assert "The manifest of a sealed folder is damaged" in done.stderr
 
 
 def test_a_refused_run_leaves_the_settings_of_the_folder_alone(

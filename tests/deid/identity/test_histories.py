@@ -119,6 +119,7 @@ def deliveries(tmp_path_factory: pytest.TempPathFactory) -> Deliveries:
 @example([Turn({}), Turn(MERGED, removed="p2"), Turn({}, 1)]).via("parted after a removal")
 @example([Turn(MERGED, 1), Turn({}, rotated=True), Turn(MERGED, 1)]).via("rotated while parted")
 @example([Turn({}), Turn({}, removed="p2"), Turn(TURNED), Turn({}, 1)]).via("merged with one")
+@example([Turn(MERGED, removed="p1"), Turn(MERGED, rotated=True)]).via("removed, then merged")
 @given(st.lists(TURNS, min_size=2, max_size=3))
 def test_whatever_happens(
     tmp_path_factory: pytest.TempPathFactory, deliveries: Deliveries, history: list[Turn]

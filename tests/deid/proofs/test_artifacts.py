@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -130,6 +131,20 @@ def test_words_that_ship_and_numbers_of_reports_tell_nobody(
 ) -> None:
     (root / "note.md").write_text(f"seen by {told} today")
     scan_artifacts(root, landing, tmp_path / "phi")
+
+
+def test_a_copy_of_a_shipped_file_tells_nobody_whenever_people_were_born(
+    root: Path, landing: LandingZone, tmp_path: Path
+) -> None:
+    shipped = (Path(artifacts.__file__).parents[1] / "domains" / "code_dates.json").read_text()
+    day = json.loads(shipped)["icd10cm:U07.1"]
+    born = [patient("p", birthDate=day)]
+    landing = land_folder(write_ndjson(tmp_path / "another", born), tmp_path / "another-phi")
+    (root / "code_dates.json").write_text(shipped)
+    scan_artifacts(root, landing, tmp_path / "phi")
+    (root / "code_dates.json").write_text(f"{shipped} of {day}")
+    with pytest.raises(FhirloomError, match=r"code_dates\.json"):
+        scan_artifacts(root, landing, tmp_path / "phi")
 
 
 def test_the_id_of_any_resource_is_found(root: Path, landing: LandingZone, tmp_path: Path) -> None:
